@@ -33,7 +33,7 @@ uint64_t AheadRequests::ask(const AheadRange &range) {
     AheadRequest *unused = find_unused();
     if (unused == nullptr)
       break;
-    // Adjacent requests do not share a block of a cache.
+    // Up to a multiple of MAX_BYTES, so that adjacent requests do not share a block of a cache.
     const uint64_t end = std::min(range.end, at / MAX_BYTES * MAX_BYTES + MAX_BYTES);
     submit(*unused, at, end);
     at = end;
@@ -74,8 +74,8 @@ void AheadRequests::wait_until_over() {
     in_flight_.wait(left, std::memory_order_acquire);
 }
 
-// Repeatedly, because a request of several steps may be between two of them. A call that blocks
-// must return.
+// Gives up repeatedly, because a request of several steps may be between two of them. Waits for
+// calls that block.
 void AheadRequests::end_unused() {
   stop();
   backend::give_up_all(*below_, in_flight_);
@@ -98,7 +98,7 @@ void AheadRequests::AheadRequest::drop_holder() {
     let_go();
 }
 
-// Afterwards it may be used again, or be gone with all others.
+// Afterwards this may be used again, or be destroyed with all others.
 void AheadRequests::AheadRequest::let_go() {
   const std::shared_ptr<AheadRequests> keep = std::move(owner);
   is_in_use.store(false, std::memory_order_release);

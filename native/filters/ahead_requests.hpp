@@ -21,8 +21,8 @@ public:
                 std::shared_ptr<std::atomic<uint32_t>> of_all)
       : below_(std::move(below)), of_all_(std::move(of_all)) {}
 
-  // For a read that will be submitted: requests what follows it, if it continues earlier reads.
-  // Does not wait; not inside a completion.
+  // Call it before a read is submitted: requests the data that follows, if the read continues
+  // earlier ones. Does not wait. Must not be called inside a completion.
   void on_read(uint64_t offset, uint64_t length_bytes, uint64_t size_bytes);
 
   // Makes no more requests from now on.
@@ -46,10 +46,10 @@ private:
     void let_go();
 
     backend::Request request{};
-    std::shared_ptr<AheadRequests> owner; // and the backend below, while that may use it
-    // For a request that is given up: held by the thread that gives it up and by the backend that
-    // may still use it. A late reply may come before give_up. The second of them sees everything
-    // that the first has written.
+    std::shared_ptr<AheadRequests> owner; // kept alive, with the backend below, while this is used
+    // A request that is given up is held by the thread that gives it up and by the backend that may
+    // still use it. A late reply may come before give_up. The holder that drops it last sees
+    // everything that the other has written.
     std::atomic<uint8_t> holders{0};
     // The release at its end pairs with the acquire of the next use.
     std::atomic<bool> is_in_use{false};

@@ -31,8 +31,8 @@ protected:
 
   void go_on(backend::Caller caller);
 
-  // For an operation on a thread that could go on at once: whether, with these bytes, it has done
-  // so much that others that wait for a thread come first.
+  // For an operation that could go on at once on its thread: whether it has now done so much, with
+  // these bytes, that others that wait for a thread come first.
   bool is_long_work(uint64_t bytes) {
     constexpr uint64_t MAX_BYTES_AT_ONCE = 64 << 20;
     worked_bytes_ += bytes;
@@ -42,7 +42,8 @@ protected:
     return true;
   }
 
-  // True: it is given up, or a long request of a client that has gone; the rest is not done.
+  // True: the operation was given up, or is a long request of a client that has gone. The rest of
+  // it is not done.
   bool is_to_stop() const;
 
   // The next question of a block status to the backend below, or the end. `known`: see BlockStatus.

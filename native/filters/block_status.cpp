@@ -59,7 +59,7 @@ std::optional<BlockStatus::Question> BlockStatus::take_known(Request &request, c
   if (!known.flags) {
     if (questions_++ < MAX_QUESTIONS)
       return ask(request, bytes);
-    return std::nullopt; // the file is not open any more
+    return std::nullopt; // too many questions: is_open() is false now
   }
   append_extent(request.extras->statuses[context_].extents, bytes, *known.flags);
   at_ += bytes;

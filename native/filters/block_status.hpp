@@ -14,8 +14,8 @@ namespace asyncnbd::filters {
 // about other contexts.
 class BlockStatus {
 public:
-  // What begins at an offset: the number of equal blocks, and their flags; none: the backend below
-  // knows.
+  // What begins at an offset: the number of blocks that are alike, and their flags. Without flags,
+  // the backend below is asked.
   struct Known {
     uint64_t blocks;
     std::optional<uint64_t> flags;

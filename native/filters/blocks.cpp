@@ -41,14 +41,16 @@ bool is_same_size(const char *filter, uint64_t had_bytes, uint64_t has_bytes, st
     return true;
   *error = std::string("filter ") + filter + ": the disk had " + std::to_string(had_bytes) +
            " bytes when a client first opened it, and now has " + std::to_string(has_bytes) +
-           " now; restart the server, or have the plugin list exports that are different disks";
+           "; restart the server, or, if these are different disks, have the plugin list them as "
+           "exports";
   return false;
 }
 
 bool is_block_size(const char *filter, uint64_t bytes, std::string *error) {
   if (bytes >= Blocks::MIN_BYTES && (bytes & (bytes - 1)) == 0)
     return true;
-  *error = std::string("filter ") + filter + ": the block size must be a power of two from 4096 on";
+  *error =
+      std::string("filter ") + filter + ": the block size must be a power of two, 4096 or more";
   return false;
 }
 

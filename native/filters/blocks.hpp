@@ -42,7 +42,8 @@ int read_file(store::TemporaryFile &file, backend::Request &request, bool may_be
 // Makes whole blocks the preferred size: blocks that are written as a whole need not be fetched.
 void prefer_whole_blocks(backend::Facts *facts, uint64_t block_bytes);
 
-// For a filter that has blocks of a disk of `had_bytes`. False: `*error` has a message.
+// Whether a disk still has the size, `had_bytes`, that it had when the filter began to keep its
+// blocks. False: `*error` has a message.
 bool is_same_size(const char *filter, uint64_t had_bytes, uint64_t has_bytes, std::string *error);
 
 // The same for the block size that a user has chosen.

@@ -27,7 +27,7 @@ struct CacheClient : BlockClient {
     return (flags & wire::NBD_CMD_FLAG_FUA) != 0 || !below.facts().can_flush;
   }
 
-  // A dropped block cannot be written again: it is first made durable, if possible.
+  // A dropped block cannot be written back again, so it is made durable first, if possible.
   uint16_t flags_for_room() const {
     const bool is_durable =
         settings.mode != CacheMode::unsafe && below.facts().fua != backend::Support::none;

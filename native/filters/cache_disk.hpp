@@ -69,10 +69,10 @@ private:
   const uint64_t max_blocks_;
   const uint64_t high_blocks_;
   const uint64_t low_blocks_;
-  // An estimate while requests are in progress; pairs with nothing, as does the next.
+  // An estimate while requests are in progress; pairs with nothing, nor does the next.
   std::atomic<uint64_t> kept_{0};
   std::atomic<bool> is_reclaiming_{false};
-  store::BlockMap touched_;                       // state 1; without memory: unused
+  store::BlockMap touched_; // state 1; blocks that find no memory count as unused
   base::Mutex<base::LockRank::cache_room> mutex_; // guards what follows
   uint64_t hand_ = 0;                             // where to look next
 };
@@ -99,7 +99,7 @@ public:
   [[nodiscard]] bool keep(uint64_t first, uint64_t last, CacheState state);
   // `dirty` blocks become `writing`.
   [[nodiscard]] bool begin_writing(uint64_t first, uint64_t last);
-  // Ends blocks that are still `writing`, whether they have reached the disk below or not.
+  // Blocks that are still `writing` become `clean` if they were written below, otherwise `dirty`.
   void end_writing(uint64_t first, uint64_t last, bool is_written);
   // Drops a clean block.
   void drop(uint64_t block);

@@ -76,7 +76,7 @@ void CacheOperation::recycle() {
 }
 
 void CacheOperation::let_go() {
-  if (written_) // how far is unknown
+  if (written_) // how much of it is written is unknown
     disk_.end_writing(written_->first, written_->last, false);
   written_.reset();
   if (has_unused_)

@@ -1,4 +1,4 @@
-// Keeps the last answer about extents, for plugins that take long to find it.
+// Keeps the last answer about extents, for plugins that take long to find them.
 #include <algorithm>
 #include <atomic>
 #include <cerrno>

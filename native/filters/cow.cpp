@@ -1,4 +1,4 @@
-// Clients write to a temporary file; the export behind is only read.
+// Clients write to a temporary file; the disk below is only read.
 #include <utility>
 
 #include "filters/cow_disk.hpp"

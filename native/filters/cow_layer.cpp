@@ -73,8 +73,8 @@ void CowLayer::unreserve(Request &request) {
   client_.disk.file->end_receiving(request.length_bytes, request.offset);
 }
 
-// Only if all blocks have been copied; others change with a claim on them. A zeroing meanwhile
-// counts as later.
+// Only if all blocks have been copied; other blocks are changed with a claim on them. Zeroing that
+// happens meanwhile counts as if it came later.
 uint8_t *CowLayer::begin_receiving(const Request &request) {
   if (is_readonly_)
     return nullptr;

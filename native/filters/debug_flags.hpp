@@ -1,4 +1,5 @@
-// The debug flags of the filters that come with the server, which -D sets: nbdkit's, by its names.
+// The debug flags of the filters that come with the server, which -D sets. They are nbdkit's, and
+// have its names.
 #pragma once
 
 #include <atomic>

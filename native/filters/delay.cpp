@@ -1,4 +1,4 @@
-// Delays requests before they reach the export behind.
+// Delays requests before they reach the backend below.
 #include <array>
 #include <atomic>
 #include <cerrno>

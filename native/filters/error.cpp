@@ -1,4 +1,4 @@
-// Makes requests fail, sometimes or always, before they reach the export behind: to test clients.
+// Makes requests fail, sometimes or always, before they reach the backend below: to test clients.
 #include <algorithm>
 #include <array>
 #include <atomic>

@@ -38,7 +38,8 @@ bool is_deleted(const std::string &path) {
 bool is_closed(int pipe) {
   pollfd polled{pipe, 0, 0};
   if (poll(&polled, 1, 0) == -1 && errno != EINTR)
-    host::log_error("exit-when-pipe-closed=%d: %s", pipe, base::error_text(errno).c_str());
+    host::log_error("exit-when-pipe-closed=%d: cannot check the pipe: %s", pipe,
+                    base::error_text(errno).c_str());
   return (polled.revents & (POLLHUP | POLLNVAL)) != 0;
 }
 
@@ -125,7 +126,7 @@ std::string ExitEvents::what_has_happened() const {
       return "process " + names_.processes_exit[i] + " has exited";
   for (const std::string &script : names_.scripts)
     if (says_so(script))
-      return "a script says so";
+      return "a script has exited with " + std::to_string(HAS_HAPPENED);
   return {};
 }
 

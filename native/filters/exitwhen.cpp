@@ -168,7 +168,7 @@ private:
 std::unique_ptr<backend::Filter> make_exitwhen(const FilterOptions &options,
                                                const backend::Resources &resources,
                                                std::string *error) {
-  constexpr milliseconds LEAST(100); // not to spend all the time on looking
+  constexpr milliseconds LEAST(100); // so that it does not spend all its time on looking
   OptionReader reader("exitwhen", options);
   ExitEventNames names;
   names.files_created = reader.list("filesCreated");

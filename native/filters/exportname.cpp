@@ -115,10 +115,11 @@ public:
     if (is_default_refused()) {
       host::ContextScope scope(&behind.bottom->context());
       host::log_error(
-          "filter exportname: a client that names no export is refused: no exportname= is \"\"");
+          "filter exportname: a client that names no export is refused: an empty exportname= would "
+          "allow it");
       return std::nullopt;
     }
-    // The name behind may not be allowed; "" is, because it has not been refused.
+    // The default name of the backend below may not be allowed; "" is, because it was not refused.
     if (settings_.is_strict)
       return settings_.default_export.value_or("");
     return settings_.default_export ? settings_.default_export : behind.default_export(readonly);

@@ -65,7 +65,7 @@ bool read_all(const std::string &path, std::string *text) {
 bool read_lines(const std::string &path, std::vector<ListedExtent> *extents, std::string *error) {
   std::string text;
   if (!read_all(path, &text)) {
-    *error = "filter extentlist: " + path + ": " + base::error_text(errno);
+    *error = "filter extentlist: cannot read " + path + ": " + base::error_text(errno);
     return false;
   }
   std::istringstream lines(text);

@@ -129,7 +129,7 @@ void log_list(const std::vector<ListedExtent> &listed) {
 }
 
 // Option: file, its path; it is read at once. nullptr, with a message in `*error`, if it cannot be
-// read or has something else than extents, or for an unknown option.
+// read or contains anything but extents, or for an unknown option.
 std::unique_ptr<backend::Filter> make_extentlist(const FilterOptions &options,
                                                  const backend::Resources &, std::string *error) {
   OptionReader reader("extentlist", options);

@@ -20,7 +20,7 @@ public:
   FuaLayer(std::unique_ptr<Backend> opened, bool is_readonly, FuaMode mode)
       : AlteredLayer(std::move(opened)), is_readonly_(is_readonly), mode_(mode) {}
 
-  // Makes all writes durable, or none.
+  // A flush has nothing to do if all writes are durable, or none needs to be.
   void submit(Request &request, backend::Caller caller) override {
     if (request.type == wire::NBD_CMD_FLUSH && ignores_flushes())
       request.complete(0);

@@ -46,7 +46,7 @@ private:
 
   std::string refusal() const {
     return "filter limit: the client is refused: there are already " + std::to_string(limit_) +
-           ", which is the limit";
+           " clients, which is the limit";
   }
 
   const uint64_t limit_; // 0: none

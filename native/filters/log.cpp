@@ -48,7 +48,7 @@ struct Ending {
   }
 };
 
-// The line about a client that connects has them.
+// The line about a client that connects shows them.
 backend::Wanted with_block_sizes(backend::Wanted wanted) {
   wanted.block_sizes = true;
   return wanted;
@@ -128,7 +128,7 @@ bool LogLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std
   return true;
 }
 
-// Only once.
+// The last line; only once.
 std::optional<LogEvent> LogLayer::goodbye() {
   if (!std::exchange(is_connected_, false))
     return std::nullopt;

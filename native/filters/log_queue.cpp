@@ -53,8 +53,8 @@ void LogQueue::add_unawaited(LogEvent event) {
   if (has_room)
     add(std::move(event), nullptr);
   if (is_first_left_out)
-    host::log_error("filter log: lines of requests that were given up are left out: %zu wait to be "
-                    "written already",
+    host::log_error("filter log: lines of requests that were given up are left out, because %zu "
+                    "already wait to be written",
                     MAX_UNAWAITED);
 }
 

@@ -26,7 +26,8 @@ public:
   bool is_active() const { return output_->is_active(); }
   bool is_slow() const { return output_->is_slow(); }
 
-  // When it returns, the line is written. For a slow output, only if the caller may block.
+  // When it returns, the line is written. If the output is slow, only a caller that may block may
+  // call it.
   void write(LogEvent event);
   // Returns at once: the line is written later, and others after it.
   void add(LogEvent event, Then then);

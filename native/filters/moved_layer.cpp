@@ -35,7 +35,7 @@ bool MovedLayer::keeps_blocks(const DiskPart &part, const backend::Facts &below,
   *error = std::string("filter ") + filter_name() + ": the part " +
            (begins_well ? "ends at " + std::to_string(end)
                         : "begins at " + std::to_string(part.offset)) +
-           ", which is not a multiple of the block size behind it, " + std::to_string(block) +
+           ", which is not a multiple of the block size below it, " + std::to_string(block) +
            ": put --filter=blocksize after --filter=" + filter_name();
   return false;
 }

@@ -1,5 +1,5 @@
-// The common part of filters that show a part of an export as a whole: they move requests to the
-// part's place, and back.
+// The common part of filters that show a part of an export as a whole export: they add the part's
+// offset to requests, and subtract it from their answers.
 #pragma once
 
 #include <cstdint>

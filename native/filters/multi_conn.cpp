@@ -1,5 +1,6 @@
-// A flush of one client is one of all, so that a client may use several connections;
-// multi_conn_group.hpp has who belongs together, multi_conn_client.hpp a client's flush.
+// Makes a flush of one connection a flush of all, so that a program may use several connections.
+// Each of them is a client here: multi_conn_group.hpp knows which belong together,
+// multi_conn_client.hpp carries out a client's flush.
 #include <cerrno>
 #include <chrono>
 #include <memory>
@@ -24,7 +25,7 @@ using backend::Support;
 
 enum class MultiConnMode : uint8_t { as_plugin_can, emulate, plugin, disable, unsafe };
 
-// What its layers share with it.
+// What the filter shares with its layers.
 struct Shared {
   MultiConnMode mode;
   TrackDirty track;
@@ -32,10 +33,10 @@ struct Shared {
   std::shared_ptr<Members> members = std::make_shared<Members>();
 };
 
-// Notes what a client's requests do; a flush of its is a ClientFlushes's.
+// Notes what a client's requests do; ClientFlushes carries out its flushes.
 class MultiConnLayer final : public EmulatedLayer, private backend::Completer {
 public:
-  // `for_others`: what is below, if it emulates.
+  // `for_others`: the backend below, if the mode is emulate; otherwise nullptr.
   MultiConnLayer(std::unique_ptr<Backend> opened, std::shared_ptr<Backend> for_others,
                  const Shared &shared, MultiConnMode mode, std::string name, base::Threads &threads)
       : EmulatedLayer(std::move(opened)), mode_(mode),
@@ -70,7 +71,7 @@ private:
   const MultiConnMode mode_;
   const std::string name_;
   Membership client_;
-  bool is_member_ = false; // once it is prepared, until it leaves
+  bool is_member_ = false; // from collect until it leaves
   ClientFlushes flushes_;
 };
 
@@ -81,7 +82,7 @@ bool MultiConnLayer::collect(const backend::Wanted &wanted, backend::Facts *fact
   if (mode_ != MultiConnMode::plugin)
     facts->can_multi_conn = mode_ != MultiConnMode::disable && !facts->serializes_connections;
   if (client_.flushes_all) {
-    // A durable write is a flush of all after it, which the emulation in front sends here.
+    // A durable write needs a flush of all after it, which the emulation in front sends here.
     if (facts->fua == Support::native)
       facts->fua = Support::emulate;
     facts->call_limits.emulates_fua = false;
@@ -91,7 +92,7 @@ bool MultiConnLayer::collect(const backend::Wanted &wanted, backend::Facts *fact
   return true;
 }
 
-// Others may be flushing what is below.
+// Waits, as others may be flushing the backend below.
 void MultiConnLayer::leave() {
   if (std::exchange(is_member_, false))
     client_.members->leave(client_.group, client_.member);
@@ -107,8 +108,8 @@ void MultiConnLayer::close() {
   below().close();
 }
 
-// On JavaScript's thread, maybe, which a flush that waits for an answer may need: that is given up.
-// A flush that goes without it misses nothing.
+// This may be JavaScript's thread. A flush for others that is in progress here may need that thread
+// for its answer, so it is given up. Flushes that leave this client out miss nothing.
 void MultiConnLayer::close_unused() {
   if (std::exchange(is_member_, false)) {
     Members &members = *client_.members;
@@ -122,8 +123,8 @@ void MultiConnLayer::close_unused() {
   below().close_unused();
 }
 
-// Whether it can leave something in a cache of the connection's. What has been read matters to a
-// flush of all alone; and a write that is durable when it is answered does not.
+// Whether the request may leave something in a cache of the connection. Reads matter only if a
+// flush is one of all; a write that is durable when it is answered does not matter.
 bool MultiConnLayer::is_noted(const Request &request) const {
   switch (request.type) {
   case wire::NBD_CMD_READ:
@@ -138,7 +139,7 @@ bool MultiConnLayer::is_noted(const Request &request) const {
   }
 }
 
-// When it is done: a flush that has begun before need not include it.
+// Called when the request is done: a flush that began before that need not include it.
 void MultiConnLayer::note(const Request &request) {
   const bool is_read = request.type == wire::NBD_CMD_READ || request.type == wire::NBD_CMD_CACHE;
   client_.members->tick([this, is_read](uint64_t time) {
@@ -183,7 +184,7 @@ void MultiConnLayer::give_up(Request &request, int error) {
   request.give_up(error);
 }
 
-// A flush for another may be in what is below, whose answer its client still waits for.
+// A flush for another client may be in progress below, and that client still waits for its answer.
 void MultiConnLayer::on_client_gone() {
   if (!client_.members->tell_gone_later(*client_.member))
     below().on_client_gone();
@@ -237,8 +238,9 @@ private:
 };
 
 // Options: mode, "auto" (by default), "emulate", "plugin", "disable" or "unsafe"; trackDirty,
-// "connection" (by default), "fast" or "off"; byExportName, whether only clients of one name belong
-// together. nullptr, with words in `*error`, if there is something else.
+// "connection" (by default), "fast" or "off"; byExportName, whether only clients of the same export
+// name belong together. nullptr, with a message in `*error`, for an unknown option or an invalid
+// value.
 std::unique_ptr<backend::Filter> make_multi_conn(const FilterOptions &options,
                                                  const backend::Resources &resources,
                                                  std::string *error) {

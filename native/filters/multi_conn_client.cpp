@@ -50,7 +50,7 @@ bool ClientFlushes::is_needed() const {
          client_.group->written.is_after(client_.group->flushed);
 }
 
-// By a flush that has succeeded.
+// Called after a flush that has succeeded.
 void ClientFlushes::note_flushed(uint64_t time) {
   if (client_.flushes_all) {
     client_.member->flushed.raise(time);

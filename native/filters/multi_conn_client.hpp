@@ -1,4 +1,5 @@
-// How a flush of one client goes: whether there is anything to flush, and whom it flushes first.
+// Carries out a client's flush: decides whether there is anything to flush, and flushes the other
+// clients first.
 #pragma once
 
 #include <cstdint>
@@ -11,23 +12,23 @@
 
 namespace asyncnbd::filters {
 
-// A client, and whom it belongs with.
+// A client, and the clients that it belongs with.
 struct Membership {
-  const bool flushes_all; // a flush of its is one of all members
+  const bool flushes_all; // its flush is one of all members
   const TrackDirty track;
   const std::shared_ptr<Members> members;
   const SharedMember member;
   SharedGroup group; // once it has joined
 };
 
-// The state of a flush that is below is the time when it began.
+// The state that is pushed with a flush is the time when it began.
 class ClientFlushes final : private FlushOwner, private backend::Completer {
 public:
   ClientFlushes(backend::Backend &below, const Membership &client, base::Threads &threads)
       : below_(below), client_(client), threads_(threads) {}
 
   void submit(backend::Request &request, backend::Caller caller);
-  // Answers those that wait for flushes of others.
+  // Answers the client's flushes that still wait for flushes of others.
   void abandon_others() { FlushOthers::abandon_all(*this, *client_.members); }
 
 private:

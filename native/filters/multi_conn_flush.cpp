@@ -16,7 +16,7 @@ using backend::Backend;
 using backend::Caller;
 using backend::Request;
 
-// ---- of one -------------------------------------------------------------------------------------
+// ---- the flush of one other client --------------------------------------------------------------
 
 ChildFlush::ChildFlush(FlushOthers &flush, std::shared_ptr<Backend> below)
     : flush_(flush), below_(std::move(below)) {
@@ -42,7 +42,7 @@ void ChildFlush::end(int error) {
 
 int ChildFlush::take_end(std::string *error_text) {
   const int error = error_;
-  if (is_given_up_) { // what is below may be using the request
+  if (is_given_up_) { // the backend below may still use the request
     drop_holder();
     return error;
   }
@@ -57,7 +57,7 @@ void ChildFlush::drop_holder() {
     delete this;
 }
 
-// ---- of all -------------------------------------------------------------------------------------
+// ---- the flush of all others --------------------------------------------------------------------
 
 FlushOthers::FlushOthers(FlushOwner &owner, std::shared_ptr<Members> members,
                          const std::vector<SharedMember> &others, Request &request, uint64_t time,
@@ -73,7 +73,7 @@ void FlushOthers::begin(Caller caller) {
   run(caller);
 }
 
-// Once a child waits for its answer, this may be gone.
+// Once a child waits for its answer, this object may be gone.
 void FlushOthers::run(Caller caller) {
   std::shared_ptr<Backend> below;
   while (error_ == 0 && take_next(&below)) {
@@ -93,7 +93,8 @@ void FlushOthers::run(Caller caller) {
   end(caller);
 }
 
-// False: there is none, or nobody waits for it any more. `*below` is nullptr if that is given up.
+// False: no member is left, or nobody waits for this any more. `*below` is nullptr if the member
+// has been given up.
 bool FlushOthers::take_next(std::shared_ptr<Backend> *below) {
   std::lock_guard lock(members_->mutex());
   if (to_come_.empty())
@@ -105,7 +106,7 @@ bool FlushOthers::take_next(std::shared_ptr<Backend> *below) {
   return true;
 }
 
-// One that leaves unused has nothing that could be lost.
+// The error of a member that leaves unused does not count: it has nothing that could be lost.
 void FlushOthers::end_one(int error) {
   if (error == 0)
     member_->flushed.raise(time_);

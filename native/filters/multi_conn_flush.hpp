@@ -1,4 +1,4 @@
-// A flush of other clients' connections, on behalf of one that flushes.
+// A flush of other clients, on behalf of one that flushes.
 #pragma once
 
 #include <atomic>
@@ -15,35 +15,36 @@ namespace asyncnbd::filters {
 
 class FlushOthers;
 
-// Whose client flushes.
+// The client that flushes.
 class FlushOwner {
 public:
-  // Each of them is flushed: what is left to do. Not inside a completion, unless nobody may block.
+  // Called when all others have been flushed, to do the rest. Inside a completion only if `caller`
+  // must not block.
   virtual void on_others_flushed(backend::Request &request, uint64_t time,
                                  backend::Caller caller) = 0;
-  // Those that are not done with, with the lock of Members.
+  // Flushes of others that have not ended. Guarded by the lock of Members.
   std::vector<FlushOthers *> flushing;
 
 protected:
   ~FlushOwner() = default;
 };
 
-// The flush of one of them. What is below may go on using it when it has been given up, which may
-// be for ever: nobody waits for that, and it keeps what it needs.
+// The flush of one other client. If it is given up, the backend below may go on using it, perhaps
+// for ever: nobody waits for that, and it keeps alive what it needs.
 class ChildFlush final : private backend::Maker {
 public:
   ChildFlush(FlushOthers &flush, std::shared_ptr<backend::Backend> below);
 
-  // False: `flush` hears of its end, and both may be gone. True: it has ended already.
+  // True: it has ended already. False: it tells `flush` of its end, and both may be gone by now.
   bool submit(backend::Caller caller);
 
-  // Of one that has ended: its error, with words for the client, if there are some. Then it is
-  // gone.
+  // Call it once this has ended. Returns the error, with a message for the client, if there is one.
+  // Afterwards this object is gone.
   int take_end(std::string *error_text);
 
 private:
-  // Of the thread that submits it and the one that completes it or gives it up, the second goes on.
-  // The release of the first pairs with its acquire.
+  // One thread submits it, and one completes it or gives it up. The one that comes second goes on;
+  // its acquire pairs with the release of the first.
   enum class Turn : uint8_t { submitting, submitted, ended };
 
   void complete(backend::Request &, int error) override { end(error); }
@@ -59,16 +60,16 @@ private:
   int error_ = 0;
   bool is_given_up_ = false;
   std::atomic<Turn> turn_{Turn::submitting};
-  // Of one that is given up: both who takes its end and who may still use it hold it. The second of
-  // them finds this as the first has left it.
+  // If it is given up, take_end and the backend that may still use it hold it. The one that drops
+  // it last sees everything that the other has written.
   std::atomic<uint8_t> holders_{2};
 };
 
-// One after the other, until one fails. Its owner may be gone before it is: then its request has
-// been answered (abandon), as a flush needs none of its client's memory.
+// Flushes the others one after the other, until one fails. Its owner may be gone before it ends:
+// then abandon_all has answered its request, and it needs none of that client's memory.
 class FlushOthers final {
 public:
-  // `others`: held, and let go by it. `time`: when the flush began.
+  // `others`: from Members::hold_others; this lets go of them. `time`: when the flush began.
   FlushOthers(FlushOwner &owner, std::shared_ptr<Members> members,
               const std::vector<SharedMember> &others, backend::Request &request, uint64_t time,
               base::Threads &threads);
@@ -76,10 +77,10 @@ public:
   // Begins, and deletes itself at the end.
   void begin(backend::Caller caller);
 
-  // Answers the requests of all that their owner still waits for. No further one is flushed then.
+  // Answers all requests that the owner still waits for. No more members are flushed for them.
   static void abandon_all(FlushOwner &owner, Members &members);
 
-  // What one takes at a time.
+  // The memory that one takes at a time.
   static constexpr uint32_t bytes();
 
 private:
@@ -99,7 +100,7 @@ private:
   std::vector<SharedMember> to_come_; // the next one last
   backend::Request *request_;         // nullptr: answered, and the owner may be gone
 
-  SharedMember member_; // which is being flushed
+  SharedMember member_; // the one that is being flushed
   int error_ = 0;
   std::string error_text_;
 };

@@ -20,7 +20,7 @@ SharedGroup Members::join(const std::string &name, const SharedMember &member) {
   return *found;
 }
 
-// With the lock.
+// Call it with the lock held.
 void Members::unlink(const SharedGroup &group, const SharedMember &member) {
   auto &members = group->members;
   members.erase(std::remove(members.begin(), members.end(), member), members.end());
@@ -78,7 +78,8 @@ void Members::use(Member &member) {
   member.users++;
 }
 
-// What is below stays as long as there are users, and is not gone by what this thread has of it.
+// The backend below stays as long as there are users. This thread drops its own reference while it
+// still counts as one, so that it never is the one that destroys the backend.
 void Members::let_go(Member &member) {
   std::unique_lock lock(mutex_);
   if (member.is_client_gone && member.awaited + member.users == 1) {

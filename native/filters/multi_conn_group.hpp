@@ -17,7 +17,7 @@ namespace asyncnbd::filters {
 // What decides whether a flush is needed.
 enum class TrackDirty : uint8_t { connection, fast, off };
 
-// When something has happened last, by a clock that counts what happens. A flush that begins later
+// When something happened last, by a clock that counts such events. A flush that begins later
 // covers it.
 class LastTime {
 public:
@@ -46,9 +46,9 @@ struct Member {
   // With the lock of Members:
   std::shared_ptr<backend::Backend> below; // nullptr: no flush for others may begin there
   unsigned awaited = 0;                    // flushes for others that have not come to it yet
-  unsigned users = 0;                      // those that are in it
+  unsigned users = 0;                      // flushes for others that are in progress in it
   bool is_unused = false;                  // it leaves without having been used
-  bool is_client_gone = false;             // to be told to what is below once nobody flushes it
+  bool is_client_gone = false; // the backend below is to be told, once nobody flushes it
 };
 
 using SharedMember = std::shared_ptr<Member>;
@@ -66,20 +66,21 @@ using SharedGroup = std::shared_ptr<Group>;
 class Members {
 public:
   SharedGroup join(const std::string &name, const SharedMember &member);
-  // Waits for those that flush it, or will, unless it is given up. After the client's last request.
+  // Call it after the client's last request. Waits for flushes for others that are in progress in
+  // the member or will come to it, unless it is given up.
   void leave(const SharedGroup &group, const SharedMember &member);
-  // For one that has not been used: waits a short time for those that are in it. False: some are
-  // left, and the caller tries again.
+  // For a member that has not been used: waits a short time for the flushes in progress in it.
+  // False: some are left, and the caller must try again.
   bool leave_unused(const SharedGroup &group, const SharedMember &member,
                     std::chrono::milliseconds patience);
-  // Flushes that have not come to it yet fail, and it does not wait for them. True: what is below
-  // has still to be told that the client is gone.
+  // Flushes for others that have not come to the member yet fail, and `leave` does not wait for
+  // them. True: the backend below must still be told that the client is gone.
   bool give_up(Member &member);
-  // False: nobody flushes it. Else what is below is told when that is over.
+  // False: nobody flushes the member. Otherwise the backend below is told once that is over.
   bool tell_gone_later(Member &member);
 
-  // Those beside `member` that a flush has to include. They are awaited until they are used, and
-  // used until they are let go; or are forgotten.
+  // The members besides `member` that a flush has to include. Then call use and later let_go for
+  // each of them, or forget.
   std::vector<SharedMember> hold_others(const Group &group, const Member &member, TrackDirty track);
   static void use(Member &member); // with the lock
   void let_go(Member &member);     // may be inside a completion
@@ -89,7 +90,7 @@ public:
   // All of the group have been flushed by a flush that began at `time`.
   void note_flushed(Group &group, uint64_t time);
 
-  // When a flush begins: what has happened until then has been raised.
+  // The time when a flush begins. Everything that happened until then has been raised.
   uint64_t now() const { return clock_.load(std::memory_order_acquire); }
 
   // Something has happened. `raise(time)` raises what depends on it, perhaps several times, before
@@ -116,7 +117,7 @@ private:
   std::vector<SharedGroup> groups_;
 };
 
-// Whether a flush has to include it.
+// Whether a flush has to include the member.
 bool needs_flush(const Group &group, const Member &member, TrackDirty track);
 
 } // namespace asyncnbd::filters

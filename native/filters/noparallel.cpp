@@ -1,4 +1,4 @@
-// Limits what is done in parallel. The chain makes requests wait, by the thread model.
+// Limits what is done in parallel: sets the thread model, by which the chain makes requests wait.
 #include <utility>
 
 #include "backend/layer.hpp"
@@ -11,7 +11,7 @@ namespace {
 using backend::Backend;
 using backend::ThreadModel;
 
-// For one client at a time, which could not use further connections.
+// For one client at a time: it must not be told that it could use several connections.
 class SingleClientLayer final : public backend::PassingLayer {
 public:
   using PassingLayer::PassingLayer;

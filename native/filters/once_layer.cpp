@@ -110,7 +110,7 @@ bool OnceRequest::client_has_gone() const {
 bool OnceLayer::collect(const backend::Wanted &, backend::Facts *facts, std::string *) {
   *facts = opened_->backend().facts();
   facts->call_limits = {};
-  // A client's requests may be given up while they are in progress, whatever is behind.
+  // A client's requests may be given up while they are in progress, whatever the backend is.
   facts->thread_model = backend::ThreadModel::async;
   return true;
 }
@@ -134,7 +134,7 @@ void OnceLayer::link(OnceRequest &one) {
     one.next_->previous_ = &one;
 }
 
-// Locked.
+// Call it with the lock held.
 void OnceLayer::unlink(OnceRequest &one) {
   (one.previous_ == nullptr ? first_ : one.previous_->next_) = one.next_;
   if (one.next_ != nullptr)
@@ -151,7 +151,7 @@ bool OnceLayer::end(OnceRequest &one, bool gives_up) {
   return true;
 }
 
-// Gives up only this client's requests. The backend behind goes on, and releases them when it has
+// Gives up only this client's requests. The shared backend goes on, and releases them when it has
 // finished.
 void OnceLayer::give_up_unanswered() {
   for (;;) {

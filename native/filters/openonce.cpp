@@ -1,4 +1,4 @@
-// Opens the export behind once for all clients, and keeps it open until the server ends;
+// Opens the export below once for all clients, and keeps it open until the server ends;
 // once_layer.hpp has each client's layer.
 #include <chrono>
 #include <cstddef>
@@ -105,7 +105,7 @@ std::shared_ptr<OnceOpened> OpenonceFilter::find(const Wish &wish, const backend
       return here->opened;
   }
   if (opened_.size() >= MAX_OPEN) {
-    *error = "filter openonce: too many exports are open already";
+    *error = "filter openonce: too many exports are open already: " + std::to_string(MAX_OPEN);
     return nullptr;
   }
   const auto here = std::make_shared<Opened>();

@@ -50,7 +50,7 @@ std::optional<Partition> PartitionTable::find(uint32_t number) {
   else if (mbr[SIGNATURE_AT] == 0x55 && mbr[SIGNATURE_AT + 1] == 0xAA)
     found = find_mbr(mbr, number);
   else
-    return fail("the disk has no partition table of the kinds MBR and GPT");
+    return fail("the disk has neither an MBR nor a GPT partition table");
   if (found && !backend::is_inside(found->offset, found->length, size_bytes_))
     return fail("partition " + std::to_string(number) + " is outside the disk, which has " +
                 std::to_string(size_bytes_) + " bytes");
@@ -128,7 +128,7 @@ std::optional<Partition> PartitionTable::find_mbr(const Sector &mbr, uint32_t nu
 }
 
 // Each boot record in the extended partition has a logical partition, and the place of the next
-// record, which must be further on, or there might be no end.
+// record. That must be further on, or the search might never end.
 std::optional<Partition> PartitionTable::find_logical(const Entry &extended, uint32_t number) {
   uint64_t record = extended.start * sector_bytes_;
   Sector sector(sector_bytes_);
@@ -146,8 +146,8 @@ std::optional<Partition> PartitionTable::find_logical(const Entry &extended, uin
                   " in the MBR: the last one is " + std::to_string(i));
     const uint64_t next_record = (extended.start + next.start) * sector_bytes_;
     if (next_record <= record)
-      return fail("the extended partition is broken: the boot record after that at " +
-                  std::to_string(record) + " is at " + std::to_string(next_record));
+      return fail("the extended partition is broken: its boot record at " + std::to_string(record) +
+                  " is followed by one at " + std::to_string(next_record));
     record = next_record;
   }
 }

@@ -1,4 +1,4 @@
-// Requests wait for as long as an operator wants; pause_control.hpp has the socket.
+// Makes requests wait for as long as an operator wants; pause_control.hpp has the socket for that.
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -22,13 +22,13 @@ using backend::Backend;
 using backend::Caller;
 using backend::Request;
 
-// Of all clients: counts the requests that are in progress, and keeps those that come while it is
+// One for all clients: counts the requests in progress, and keeps those that come while it is
 // closed.
 class Gate final : public Pausable, public std::enable_shared_from_this<Gate> {
 public:
   explicit Gate(base::Threads &threads) : threads_(threads) {}
 
-  static constexpr uint32_t BYTES = 2 * sizeof(void *); // that a request takes which waits
+  static constexpr uint32_t BYTES = 2 * sizeof(void *); // of a request that waits
 
   // False: it waits, and goes on to `below` once it is let in.
   bool enter(Backend &below, Request &request) {
@@ -46,7 +46,7 @@ public:
     leave_locked(1);
   }
 
-  // Those that wait to go on to `below` do so no more.
+  // Takes out and returns the requests that wait to go on to `below`.
   std::vector<Request *> withdraw(const Backend &below) {
     std::vector<Request *> withdrawn;
     std::lock_guard lock(mutex_);
@@ -114,7 +114,7 @@ private:
   bool is_over_ = false;
   uint64_t inside_ = 0;
   std::deque<Waiting> waiting_;
-  std::deque<Waiting> let_in_; // and counted as inside, but yet to go on
+  std::deque<Waiting> let_in_; // counted as inside, but have not gone on yet
 };
 
 void Gate::resume() {
@@ -134,7 +134,7 @@ void Gate::resume() {
       go_on();
 }
 
-// Until all of them have gone on.
+// Runs until all that were let in have gone on.
 void Gate::go_on() {
   for (;;) {
     Waiting next{};
@@ -149,8 +149,8 @@ void Gate::go_on() {
   }
 }
 
-// A flush passes, as with nbdkit: it changes nothing. What is answered at once would not wait, so
-// reservations are refused.
+// A flush passes, as with nbdkit: it changes nothing. Reservations are refused, because what is
+// answered at once would not wait.
 class PauseLayer final : public EmulatedLayer, private backend::Completer {
 public:
   PauseLayer(std::unique_ptr<Backend> opened, std::shared_ptr<Gate> gate)
@@ -187,7 +187,7 @@ public:
   }
 
 private:
-  // Those that come later, too.
+  // Fails the requests that wait, and those that come later.
   void fail_waiting() {
     is_over_ = true;
     for (Request *request : gate_->withdraw(below())) {
@@ -209,8 +209,8 @@ private:
   void leave() { gate_->leave(); }
 
   const std::shared_ptr<Gate> gate_;
-  // Set before those that wait are taken out, read after one has begun to: pairs with the gate's
-  // mutex.
+  // Set before the waiting requests are taken out, and read after one has begun to wait: pairs with
+  // the gate's mutex.
   std::atomic<bool> is_over_{false};
 };
 
@@ -224,8 +224,8 @@ public:
 
   void get_ready(int) override {
     if (!control_->begin(threads_, gate_))
-      host::log_error("filter pause: the system gives no thread for the control socket, and nobody "
-                      "will be answered there");
+      host::log_error("filter pause: cannot start a thread for the control socket: commands there "
+                      "will not be answered");
   }
   void end() override { control_->end(); }
 
@@ -240,8 +240,8 @@ private:
   const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>(threads_);
 };
 
-// Option: control, the path of a socket that is made for the operator. nullptr, with words in
-// `*error`, if there is something else, or the socket cannot be made.
+// Option: control, the path of a socket that is made for the operator. nullptr, with a message in
+// `*error`, for an unknown option, or if the socket cannot be made.
 std::unique_ptr<backend::Filter>
 make_pause(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   OptionReader reader("pause", options);

@@ -21,7 +21,7 @@ namespace asyncnbd::filters {
 
 namespace {
 
-// A socket that nobody needs any more would be in the way; anything else is not ours to remove.
+// An old socket would be in the way; anything else is not ours to remove.
 void remove_socket(const std::string &path) {
   struct stat status {};
   if (lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode))
@@ -38,8 +38,8 @@ std::shared_ptr<PauseControl> PauseControl::listen(const std::string &path, std:
 bool PauseControl::bind(std::string *error) {
   sockaddr_un address{};
   if (path_.size() >= sizeof address.sun_path) {
-    *error = "pause-control=" + path_ + ": a socket's path has " +
-             std::to_string(sizeof address.sun_path - 1) + " bytes at most, and this one " +
+    *error = "pause-control=" + path_ + ": the path of a socket may have at most " +
+             std::to_string(sizeof address.sun_path - 1) + " bytes, and this one has " +
              std::to_string(path_.size());
     return false;
   }
@@ -101,7 +101,7 @@ void PauseControl::serve() {
       if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
         host::log_error("pause-control=%s: cannot accept a connection: %s", path_.c_str(),
                         base::error_text(errno).c_str());
-        usleep(100'000); // lest it fail all the time
+        usleep(100'000); // before it fails again
       }
       continue;
     }
@@ -111,8 +111,8 @@ void PauseControl::serve() {
   }
 }
 
-// The command in capitals once it is carried out; X for another. White space is ignored, for who
-// types. False: the operator has gone.
+// Answers with the command in capitals once it is carried out, or with X for an unknown one. White
+// space is ignored, for people who type. False: the operator has gone.
 bool PauseControl::answer(int client) {
   char command;
   const ssize_t got = ::recv(client, &command, 1, 0);
@@ -128,7 +128,8 @@ bool PauseControl::answer(int client) {
     pausable_->resume();
     answer = 'R';
   }
-  return ::send(client, &answer, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1; // who does not read is gone
+  // One who does not read counts as gone.
+  return ::send(client, &answer, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
 }
 
 } // namespace asyncnbd::filters

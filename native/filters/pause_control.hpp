@@ -1,5 +1,5 @@
-// The socket by which an operator pauses requests and has them go on: bytes, each of which is
-// answered.
+// The socket by which an operator pauses and resumes requests. Each command is a byte, and so is
+// each answer.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 
 namespace asyncnbd::filters {
 
-// Who is told. On the socket's thread, which may block.
+// What is paused. `pause` and `resume` are called on the socket's thread, which may block.
 class Pausable {
 public:
   virtual ~Pausable() = default;
@@ -23,15 +23,15 @@ public:
 
 class PauseControl final : public std::enable_shared_from_this<PauseControl> {
 public:
-  // In place of a socket that is there. nullptr, with words in `*error`, if it cannot be made.
+  // Replaces an old socket. nullptr, with a message in `*error`, if the socket cannot be made.
   static std::shared_ptr<PauseControl> listen(const std::string &path, std::string *error);
   ~PauseControl();
   PauseControl(const PauseControl &) = delete;
   PauseControl &operator=(const PauseControl &) = delete;
 
-  // False: the system gives no thread.
+  // False: no thread could be started.
   bool begin(base::Threads &threads, std::shared_ptr<Pausable> pausable);
-  // Takes the socket away, if it is still there; does not wait for the thread.
+  // Removes the socket, if it is still there; does not wait for the thread.
   void end();
 
 private:
@@ -40,14 +40,14 @@ private:
   bool bind(std::string *error);
   void serve();
   bool answer(int client);
-  // False: it is to end.
+  // False: the thread must end.
   bool wait_for(int fd);
 
   const std::string path_;
   int socket_ = -1;
   int end_ = -1; // an eventfd: readable at the end
   dev_t device_ = 0;
-  ino_t inode_ = 0; // of the socket: what is at the path may be another's later
+  ino_t inode_ = 0; // of the socket: later the path may have another one
   std::shared_ptr<Pausable> pausable_;
 };
 

@@ -10,7 +10,7 @@ namespace asyncnbd::filters {
 struct ProtectedRange {
   uint64_t begin;
   uint64_t end;     // after its last byte
-  std::string word; // the word that named it first
+  std::string word; // as the user gave it, or the first of several that were joined
 };
 
 // Parses words as in protect.cpp. The ranges are in order and not adjacent. An error message is in

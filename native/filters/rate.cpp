@@ -122,8 +122,8 @@ private:
   Buckets own_;
 };
 
-// A request that must wait must not be done in advance. A write is not received in place either: if
-// its client leaves in the middle, its turn has not come.
+// A request that must wait must not be done in advance. A write is not received in place either:
+// its client may leave in the middle, before the write's turn has come.
 Reservation RateLayer::reserve(Request &request) {
   if (request.type != wire::NBD_CMD_READ || has_files() || debug::rate_bucket.is_on() ||
       !pay_at_once(request))
@@ -183,7 +183,7 @@ void RateLayer::go_on(Request &request, Progress progress, Caller caller) {
   below().submit(request, caller);
 }
 
-// After the rest has become smaller.
+// Called after bits_left has been reduced.
 void RateLayer::log_step(const Request &request, const Progress &progress, const BucketStep &step,
                          base::Duration wait) const {
   const host::ContextScope scope(&context_);

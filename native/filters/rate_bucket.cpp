@@ -35,7 +35,7 @@ uint64_t RateBucket::capacity() const {
   return static_cast<uint64_t>(std::clamp(bits, 1.0, MOST));
 }
 
-// Locked.
+// Call it with the lock held.
 void RateBucket::fill_up() {
   const base::Time now = clock_.now();
   const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(now - as_of_).count();

@@ -24,8 +24,8 @@ public:
   RateBucket(const RateBucket &) = delete;
   RateBucket &operator=(const RateBucket &) = delete;
 
-  // Takes up to `bits`. Returns how many are missing, and in `*wait` when to try again; others may
-  // be faster.
+  // Takes up to `bits`. Returns how many are missing, and in `*wait` how long to wait before the
+  // next try; others may take the bits first.
   uint64_t take(uint64_t bits, base::Duration *wait, BucketStep *step);
   // Takes all of them, if available now. False: takes none.
   bool take_at_once(uint64_t bits);

@@ -19,8 +19,8 @@ namespace {
 using backend::Request;
 using std::chrono::milliseconds;
 
-// Owned by the waiting thread, the answering one and the backend below; the last one frees it. The
-// backend may go on using it after it is given up.
+// Owned by the waiting thread, the answering one and the backend below; the last of them frees it.
+// The backend may go on using it after it was given up.
 class Read final : public backend::Maker {
 public:
   Read(std::shared_ptr<backend::Backend> below, size_t length_bytes)

@@ -10,9 +10,9 @@
 
 namespace asyncnbd::filters {
 
-// The backend must be prepared and have that many bytes. May block. Fills `bytes`. Returns 0 or an
-// errno. The client does not have the backend yet: if it hangs up or the server stops meanwhile,
-// this tells the backend, and gives up in time.
+// Fills `bytes`, and returns 0 or an errno. May block. The backend must be prepared and have that
+// many bytes. As its client does not have the backend yet, this tells the backend if the client
+// hangs up or the server stops meanwhile, and gives up in time.
 int read_now(const std::shared_ptr<backend::Backend> &below, const host::CallContext &context,
              uint64_t offset, std::vector<uint8_t> *bytes);
 

@@ -26,8 +26,8 @@ public:
       : PassingLayer(std::make_unique<SharedBackend>(opened)),
         ahead_(std::make_shared<AheadRequests>(opened, std::move(of_all))) {}
 
-  // Data that can be read at once need not be read ahead. Read-ahead first, because this thread may
-  // wait until the read is done.
+  // Data that can be read at once need not be read ahead. Read-ahead comes first, because this
+  // thread may wait until the read is done.
   void submit(Request &request, backend::Caller caller) override {
     if (request.type == wire::NBD_CMD_READ && !request.is_reserved)
       ahead_->on_read(request.offset, request.length_bytes, facts().size_bytes);
@@ -79,15 +79,16 @@ public:
     }
     if (!has_warned_.exchange(true)) {
       host::ContextScope scope(&opening.context);
-      host::log_error("filter readahead does nothing, because what is behind it cannot %s%s",
-                      can_cache ? "do several requests at once" : "cache",
-                      is_parallel ? "; put --filter=cache after it" : "");
+      host::log_error(
+          "filter readahead does nothing, because the plugin or filter below cannot %s%s",
+          can_cache ? "do several requests at once" : "cache",
+          is_parallel ? "; put --filter=cache after it" : "");
     }
     return std::move(*below);
   }
 
 private:
-  ThreadModel thread_model_ = ThreadModel::async;           // before the first client
+  ThreadModel thread_model_ = ThreadModel::async;           // set before the first client
   std::atomic<bool> has_warned_{false};                     // pairs with nothing
   const std::shared_ptr<std::atomic<uint32_t>> in_flight_ = // for all clients
       std::make_shared<std::atomic<uint32_t>>(0);

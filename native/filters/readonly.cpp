@@ -1,4 +1,4 @@
-// Clients can only read; the export behind is opened read-only too.
+// Clients can only read; the export below is opened read-only too.
 #include <cerrno>
 #include <utility>
 

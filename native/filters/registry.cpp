@@ -3,7 +3,8 @@
 
 namespace asyncnbd::filters {
 
-// Written by constructors of variables alone: nothing looks for a filter before these have run.
+// Written only by constructors of static variables; nothing looks for a filter before they have
+// run.
 constinit static const Registered *last = nullptr;
 
 Registered::Registered(const char *name, FilterMaker *make) noexcept

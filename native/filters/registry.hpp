@@ -1,5 +1,5 @@
-// The filters that come with the server, by name. Each has a file, at whose end stand its options,
-// and a Registered.
+// The filters that come with the server, by name. Each has a file, with its options and a
+// Registered at the end.
 #pragma once
 
 #include <memory>
@@ -16,13 +16,13 @@ std::unique_ptr<backend::Filter> make_filter(const std::string &name, const Filt
                                              const backend::Resources &resources,
                                              std::string *error);
 
-// Of one name.
+// Makes one kind of filter.
 using FilterMaker = std::unique_ptr<backend::Filter>(const FilterOptions &options,
                                                      const backend::Resources &resources,
                                                      std::string *error);
 
-// Makes a filter known from the start of the process on: a variable beside it, which nobody else
-// needs to know of.
+// Makes a filter known from the start of the process. It is a static variable in the filter's file,
+// so that no other file needs to know the filter.
 class Registered {
 public:
   Registered(const char *name, FilterMaker *make) noexcept;

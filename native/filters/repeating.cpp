@@ -42,15 +42,15 @@ void log_failure(host::CallContext &context, const backend::Request &request, in
   const char *command = wire::command_name(request.type);
   const std::string text = base::error_text(error);
   if (retries < repetition.retries)
-    host::log_debug("%s offset=%" PRIu64 " count=%" PRIu64 ": %s; it is tried again (%" PRIu32
-                    " of %" PRIu32 " times) in %lld ms",
+    host::log_debug("%s offset=%" PRIu64 " count=%" PRIu64 ": %s; retry %" PRIu32 " of %" PRIu32
+                    " follows in %lld ms",
                     command, request.offset, request.length_bytes, text.c_str(), retries + 1,
                     repetition.retries,
                     static_cast<long long>(repetition.delay_before(retries).count()));
   else
-    host::log_debug("%s offset=%" PRIu64 " count=%" PRIu64 ": %s; the last of %" PRIu64 " tries",
-                    command, request.offset, request.length_bytes, text.c_str(),
-                    uint64_t{retries} + 1);
+    host::log_debug(
+        "%s offset=%" PRIu64 " count=%" PRIu64 ": %s; that was the last of %" PRIu64 " tries",
+        command, request.offset, request.length_bytes, text.c_str(), uint64_t{retries} + 1);
 }
 
 namespace {
@@ -78,8 +78,8 @@ std::unique_ptr<backend::Backend> open_repeatedly(const OpenOnce &open,
       host::log_error("%s", error->c_str());
     error->clear();
     const milliseconds delay = repetition.delay_before(retry);
-    host::log_debug("the export cannot be opened; it is tried again (%" PRIu32 " of %" PRIu32
-                    " times) in %lld ms",
+    host::log_debug("the export cannot be opened; retry %" PRIu32 " of %" PRIu32
+                    " follows in %lld ms",
                     retry + 1, repetition.retries, static_cast<long long>(delay.count()));
     if (!sleep_for(delay))
       return nullptr;

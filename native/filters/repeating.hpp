@@ -31,8 +31,8 @@ void forget_answer(backend::Request &request);
 void log_failure(host::CallContext &context, const backend::Request &request, int error,
                  uint32_t retries, const Repetition &repetition);
 
-// Opens what is behind a filter, with retries; the pauses end when the client leaves or the server
-// stops. `open` gets the number of the try.
+// Opens the export below a filter, with retries; the pauses end when the client leaves or the
+// server stops. `open` gets the number of the retry, 0 at first.
 using OpenOnce =
     std::function<std::unique_ptr<backend::Backend>(uint32_t retry, std::string *error)>;
 std::unique_ptr<backend::Backend> open_repeatedly(const OpenOnce &open,

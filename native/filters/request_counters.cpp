@@ -44,7 +44,7 @@ void RequestCounters::record(size_t place, const backend::Request &request, int 
   }
 }
 
-// nullptr: memory is short, so these are not counted.
+// nullptr: memory is short, so requests of this size are not counted.
 RequestCounters::Sizes *RequestCounters::sizes_of(Kind &kind, unsigned bits) {
   std::atomic<Sizes *> &place = kind.sizes[bits];
   if (Sizes *sizes = place.load(std::memory_order_acquire))

@@ -17,7 +17,7 @@
 
 namespace asyncnbd::filters {
 
-// By the number of trailing zero bits of an offset; 0 is a multiple of everything.
+// The numbers of trailing zero bits that an offset may have: 0 to 63, or 64 for offset 0.
 constexpr size_t ALIGNMENTS = 65;
 
 // For requests of one kind whose size has the same number of bits.
@@ -52,7 +52,7 @@ public:
   // Before the first client.
   void count_sizes() { counts_sizes_ = true; }
 
-  // Clients count separately, as far as there is room.
+  // The place for a new client. Clients count in separate places, as far as there are enough.
   size_t next_place() { return clients_.fetch_add(1, std::memory_order_relaxed) % PLACES; }
   void record(size_t place, const backend::Request &request, int error, base::Duration time);
 

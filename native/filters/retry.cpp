@@ -1,5 +1,5 @@
-// When a request fails, what is behind is closed and opened anew, and the request is tried again;
-// retry_layer.cpp does it.
+// When a request fails, closes the export below and opens it anew, and tries the request again;
+// retry_layer.cpp does the work.
 #include <utility>
 
 #include "backend/emulate.hpp"
@@ -42,8 +42,8 @@ private:
 };
 
 // Options: retries, after the first try; delayMs, before the first of them; exponential: each delay
-// is twice the one before; readonly: once something has failed, what is behind is only read.
-// nullptr, with words in `*error`, if there is something else, or a value does not fit.
+// is twice the one before; readonly: once something has failed, the export is opened read-only.
+// nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter>
 make_retry(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   constexpr uint64_t DEFAULT_RETRIES = 5;

@@ -1,5 +1,5 @@
-// Whether what has been opened anew can do what a client asks for, which was told of what had been
-// open before.
+// Whether an export that was opened anew can do what a client asks for. The client only knows what
+// the export could do when it was opened first.
 #pragma once
 
 #include "backend/facts.hpp"
@@ -7,7 +7,8 @@
 
 namespace asyncnbd::filters {
 
-// The error of a request that it cannot do, as nbdkit's retry gives it; 0: it can.
+// The error for a request that an export with these facts cannot do, the same as that of nbdkit's
+// retry; 0: it can.
 int error_of_lack(const backend::Request &request, const backend::Facts &can);
 
 } // namespace asyncnbd::filters

@@ -1,4 +1,5 @@
-// The way of a request through a RetryLayer, and who uses what is behind it: see retry_layer.hpp.
+// See retry_layer.hpp: the way of a request through a RetryLayer, and the count of those that use
+// the backend behind it.
 #include "filters/retry_layer.hpp"
 
 #include <cerrno>
@@ -52,7 +53,8 @@ uint32_t RetryLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
 
 // ---- the way of a request -----------------------------------------------------------------------
 
-// On any thread that may submit; nothing here waits. After this it may be anyone's.
+// On any thread that may submit; nothing here waits. Afterwards another thread may have the
+// request.
 void RetryLayer::go(Attempt attempt, Request &request) {
   Refusal refusal;
   Backend *behind;
@@ -63,7 +65,7 @@ void RetryLayer::go(Attempt attempt, Request &request) {
     attempt.generation = generation_;
     behind = behind_.get(); // stays as long as it is used
     if (refusal.error == 0) {
-      base::invariant(behind != nullptr, "what a request is passed on to is open");
+      base::invariant(behind != nullptr, "a backend that gets a request is open");
       in_flight_++;
       users_++;
     }
@@ -80,7 +82,7 @@ void RetryLayer::go(Attempt attempt, Request &request) {
     fail(attempt, request);
 }
 
-// With the lock. If not, `*refusal` says whether it can go on.
+// With the lock. If it is not held, `*refusal` says whether it can go on.
 bool RetryLayer::is_held(Attempt attempt, Request &request, Refusal *refusal) {
   if (state_ == State::draining || state_ == State::reopening) {
     if (!is_over_ && hold(attempt, request))
@@ -95,7 +97,7 @@ bool RetryLayer::is_held(Attempt attempt, Request &request, Refusal *refusal) {
 // With the lock.
 RetryLayer::Refusal RetryLayer::refusal_of(const Request &request) const {
   if (reopenings_ == 0)
-    return {}; // who stands in front has checked
+    return {}; // the layers in front have checked it
   if (settings_.forces_readonly && wire::is_change(request.type))
     return {EROFS, true};
   const bool is_open = state_ == State::open;
@@ -107,7 +109,7 @@ RetryLayer::Refusal RetryLayer::refusal_of(const Request &request) const {
 void RetryLayer::pass_on(Attempt attempt, Request &request, Backend &behind) {
   const uint64_t state = uint64_t{attempt.retries} << GENERATION_BITS | attempt.generation;
   if (attempt.retries != 0)
-    forget_answer(request); // not before: should it go no further, it is answered as it has failed
+    forget_answer(request); // not before: a request that goes no further keeps its last failure
   if (request.completers.push(*this, reinterpret_cast<void *>(static_cast<uintptr_t>(state)))) {
     behind.submit(request, Caller::must_not_block);
   } else {
@@ -123,7 +125,8 @@ Attempt RetryLayer::pop(Request &request) {
   return {static_cast<uint32_t>(state >> GENERATION_BITS), static_cast<uint32_t>(state), 0};
 }
 
-// What is behind may be closed before the answer has been sent, so its data may not stay there.
+// The backend behind may be closed before the answer has been sent, so the data must not stay
+// there.
 void RetryLayer::complete(Request &request, int error) {
   Attempt attempt = pop(request);
   attempt.error = error;
@@ -136,13 +139,14 @@ void RetryLayer::complete(Request &request, int error) {
     fail(attempt, request);
 }
 
-// What is behind may go on using it, so that is not closed before the client's end.
+// It still counts as in flight: the backend behind may go on using it, and is not closed before the
+// client's end.
 void RetryLayer::give_up(Request &request, int error) {
   pop(request);
   request.give_up(error);
 }
 
-// It is not in flight. After this it may be anyone's.
+// The request must not be in flight. Afterwards another thread may have it.
 void RetryLayer::fail(Attempt attempt, Request &request) {
   const Repetition &repetition = settings_.repetition;
   log_failure(context_, request, attempt.error, attempt.retries, repetition);
@@ -152,7 +156,8 @@ void RetryLayer::fail(Attempt attempt, Request &request) {
   request.complete(attempt.error);
 }
 
-// On the timers' thread. If another request has had it opened anew meanwhile, that is enough.
+// On the timers' thread. If the export was opened anew meanwhile, for another request, that is
+// enough.
 void RetryLayer::on_time(Request &request, Attempt attempt) {
   attempt.retries++;
   bool is_over;
@@ -176,9 +181,9 @@ void RetryLayer::on_time(Request &request, Attempt attempt) {
     go(attempt, request);
 }
 
-// ---- who uses what is behind --------------------------------------------------------------------
+// ---- users of the backend behind ----------------------------------------------------------------
 
-// nullptr: it is closed, or about to be. Else it stays until end_use.
+// nullptr: it is closed, or about to be. Otherwise it stays until end_use.
 std::shared_ptr<Backend> RetryLayer::begin_use() {
   std::lock_guard lock(mutex_);
   if (behind_ == nullptr || state_ == State::reopening)
@@ -187,7 +192,7 @@ std::shared_ptr<Backend> RetryLayer::begin_use() {
   return behind_;
 }
 
-// After this, what is here may be gone.
+// Afterwards this layer may be gone.
 void RetryLayer::end_use() {
   bool is_due;
   {
@@ -201,7 +206,7 @@ void RetryLayer::end_use() {
     start_reopening();
 }
 
-// Of a request that is not complete yet.
+// For a request that has returned from the backend behind, but is not complete yet.
 void RetryLayer::end_flight() {
   bool is_due;
   {
@@ -230,7 +235,7 @@ bool RetryLayer::hold(Attempt attempt, Request &request) {
   return true;
 }
 
-// With the lock. The first one first.
+// With the lock. In the order in which they came.
 HeldRequest *RetryLayer::take_held() {
   HeldRequest *list = nullptr;
   while (held_ != nullptr) {
@@ -248,7 +253,7 @@ HeldRequest RetryLayer::take_first(HeldRequest **list) {
   return held;
 }
 
-// The last one may be the end of this, here and below.
+// After the last request is answered, this layer may be gone; so it may be in the next two.
 void RetryLayer::answer_all(HeldRequest *list) {
   while (list != nullptr) {
     const HeldRequest held = take_first(&list);

@@ -1,4 +1,4 @@
-// What retry puts in front of one client's open export.
+// The layer that retry puts in front of a client's open export.
 #pragma once
 
 #include <cstddef>
@@ -22,14 +22,14 @@ struct RetrySettings {
 // How far a request has come.
 struct Attempt {
   uint32_t retries = 0;    // begun
-  uint32_t generation = 0; // of what it was last submitted to
-  int error = 0;           // its last
+  uint32_t generation = 0; // of the backend that it was last submitted to
+  int error = 0;           // its last error
 };
 
 class RetryLayer;
 using RetriedRequests = WaitingRequests<Attempt, RetryLayer>;
 
-// One that waits until what is behind is open again.
+// A request that waits until the export is open again.
 struct HeldRequest {
   backend::Request *request;
   Attempt attempt;
@@ -41,17 +41,18 @@ struct RetrySlabs {
   base::SlabsOf<HeldRequest> held;
 };
 
-// What is behind comes and goes, so it is no Layer. Other requests go on while one waits for its
-// next try. When its time has come, what is in flight ends, further requests are held, and a thread
-// of the pool closes and opens; if that fails, all of them have failed once more.
+// This is not a Layer, because the backend behind it is replaced. Other requests go on while one
+// waits for its next try. When its time has come, further requests are held, those in flight end,
+// and then a thread of the pool closes the export and opens it. If that fails, all held requests
+// have failed once more.
 class RetryLayer final : public backend::Backend, private backend::Completer {
 public:
   RetryLayer(std::unique_ptr<backend::Backend> opened, const backend::Opening &opening,
              const RetrySettings &settings, const backend::Resources &resources, RetrySlabs &slabs);
 
   bool finalize() override;
-  // Takes no reservations: memory that is lent goes when what is behind is closed, and a write that
-  // may be submitted twice cannot be received in place.
+  // Takes no reservations: memory that is lent is gone once the backend behind is closed, and a
+  // write that may be submitted twice cannot be received in place.
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(backend::Request &request, backend::Caller) override { go({}, request); }
   void on_client_gone() override;
@@ -66,16 +67,16 @@ private:
 
   enum class State : uint8_t {
     open,
-    draining,  // what uses it is to end first
-    reopening, // by a thread
-    broken,    // what was behind could not be opened, or not be ended
+    draining,  // waits for requests in flight and for users
+    reopening, // a thread closes and opens it
+    broken,    // it could not be opened, or could not be finalized
   };
   struct Refusal {
     int error = 0;         // 0: none
-    bool is_final = false; // another try would not change it
+    bool is_final = false; // another try would change nothing
   };
 
-  // As clients are told once, at the beginning.
+  // Only once, at the beginning: clients cannot be told of changes.
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override;
 
   // The way of a request.
@@ -92,7 +93,7 @@ private:
     request.complete(attempt.error);
   }
 
-  // Who uses what is behind.
+  // Users of the backend behind.
   std::shared_ptr<backend::Backend> begin_use();
   void end_use();
   void end_flight();
@@ -122,19 +123,19 @@ private:
   const bool is_readonly_;
   const backend::OpenBehind open_again_;
   const std::function<void()> give_up_opening_;
-  const RetrySettings &settings_;       // the filter's
-  const backend::Resources &resources_; // too
-  RetrySlabs &slabs_;                   // too
+  const RetrySettings &settings_;       // owned by the filter
+  const backend::Resources &resources_; // likewise
+  RetrySlabs &slabs_;                   // likewise
   RetriedRequests waiting_;
 
   mutable base::Mutex<base::LockRank::retry> mutex_; // guards what follows
-  base::Condition changed_;                          // for who closes
+  base::Condition changed_;                          // for the thread that closes this layer
   std::shared_ptr<backend::Backend> behind_;         // nullptr: it is closed
   State state_ = State::open;
   size_t in_flight_ = 0;    // requests behind
-  unsigned users_ = 0;      // threads that are in a call of what is behind
+  unsigned users_ = 0;      // threads that are in a call of the backend behind
   uint32_t generation_ = 0; // how often it has been opened anew
-  unsigned reopenings_ = 0; // tried
+  unsigned reopenings_ = 0; // including those that failed
   bool is_over_ = false;    // nobody waits for another try
   bool client_is_gone_ = false;
   bool server_stops_ = false;

@@ -1,4 +1,5 @@
-// How a RetryLayer closes what is behind it and opens it anew, and how both end with the client.
+// How a RetryLayer closes the export behind it and opens it anew, and how that ends when the client
+// leaves.
 #include "base/invariant.hpp"
 #include "filters/retry_layer.hpp"
 
@@ -14,19 +15,19 @@ using backend::Backend;
 
 // ---- closing and opening ------------------------------------------------------------------------
 
-// With the lock. True: who has called it is to start the thread.
+// With the lock. True: the caller must call start_reopening.
 bool RetryLayer::begin_if_drained() {
   if (state_ != State::draining || in_flight_ > 0 || users_ > 0)
     return false;
-  state_ = State::reopening; // who closes this waits for its end
+  state_ = State::reopening; // closing this layer waits for its end
   return true;
 }
 
-// Without a thread, what is held has failed once more.
+// If no thread can be started, the held requests have failed once more.
 void RetryLayer::start_reopening() {
   if (resources_.threads.run([this] { reopen(); }))
     return;
-  fail_all(end_reopening(nullptr, false), ENOMEM); // the protocol has none for threads
+  fail_all(end_reopening(nullptr, false), ENOMEM); // the protocol has no error for threads
 }
 
 // On a thread of the pool; nothing is in flight.
@@ -52,15 +53,15 @@ bool RetryLayer::is_over() const {
   return is_over_;
 }
 
-// False: it could not be ended, which may mean that data are lost; it stays as it is.
+// False: it could not be finalized, which may mean that data is lost; it stays as it is.
 bool RetryLayer::close_behind() {
   std::shared_ptr<Backend> closed;
   {
     std::lock_guard lock(mutex_);
-    base::invariant(in_flight_ == 0, "what is closed has no request in flight");
-    base::invariant(users_ == 0, "what is closed has no thread in a call");
+    base::invariant(in_flight_ == 0, "a backend that is closed has no request in flight");
+    base::invariant(users_ == 0, "a backend that is closed has no thread in a call");
     reopenings_++;
-    closed = behind_; // which stays, for who gives up what its close waits for
+    closed = behind_; // which stays, so that give_up_unanswered can end what the close waits for
   }
   if (closed == nullptr)
     return true;
@@ -82,7 +83,7 @@ std::shared_ptr<Backend> RetryLayer::open_behind() {
   return opened;
 }
 
-// Returns what is held, which keeps this alive; if there is nothing, this may be gone.
+// Returns the held requests, which keep this layer alive; if there are none, it may be gone.
 HeldRequest *RetryLayer::end_reopening(std::shared_ptr<Backend> opened, bool is_tried) {
   HeldRequest *list;
   bool tells;
@@ -105,7 +106,7 @@ HeldRequest *RetryLayer::end_reopening(std::shared_ptr<Backend> opened, bool is_
   return list;
 }
 
-// To what was being opened when it happened.
+// Tells a backend that was being opened when the client left or the server began to stop.
 void RetryLayer::tell_late() {
   std::shared_ptr<Backend> behind;
   bool client_is_gone;
@@ -125,9 +126,9 @@ void RetryLayer::tell_late() {
 
 // ---- the end ------------------------------------------------------------------------------------
 
-// What is being closed or opened is in use until that ends, and so the requests are that are held
-// for it: once they are answered, other clients may have their turns. Who gives up waits for it,
-// too, as for any call that blocks.
+// While the export is being closed or opened, it is in use, so the requests that are held for it
+// are not answered yet: once they are, other clients may have their turns. Giving up waits for
+// that, too, as for any call that blocks.
 void RetryLayer::end_waiting(bool gives_up) {
   HeldRequest *list = nullptr;
   bool is_reopening;
@@ -170,7 +171,7 @@ void RetryLayer::on_server_stopping() {
   }
 }
 
-// Also of what is just being closed, which may wait for that.
+// Also for a backend that is just being closed, which may wait for its requests.
 void RetryLayer::give_up_unanswered() {
   end_waiting(true);
   if (const std::shared_ptr<Backend> behind = this->behind())
@@ -185,8 +186,9 @@ void RetryLayer::release_idle_memory() {
   }
 }
 
-// Once no thread is in a call of what is behind, nor will be: no request is outstanding. Those that
-// are given up are never answered, but threads return. nullptr: it is closed.
+// Waits until no thread is in a call of the backend behind. None will be later, because no request
+// is outstanding. Requests that were given up are never answered, but their threads return.
+// nullptr: it is closed.
 std::shared_ptr<Backend> RetryLayer::behind_at_rest() {
   std::unique_lock lock(mutex_);
   if (state_ == State::reopening) { // for a request that was given up
@@ -203,8 +205,8 @@ bool RetryLayer::finalize() {
   return behind == nullptr || behind->finalize();
 }
 
-// Who reads while it opens has made requests. All of them are answered, so what is waited for is
-// the return of a call that must not block.
+// A layer in front that reads while it opens has made requests. All of them are answered, so this
+// waits only for calls that must not block to return.
 void RetryLayer::close_unused() {
   if (const std::shared_ptr<Backend> behind = behind_at_rest())
     behind->close_unused();
@@ -219,7 +221,7 @@ void RetryLayer::close() {
   }
   {
     host::ContextScope scope(&context_);
-    host::log_debug("opening anew what is behind was tried %u times", reopenings);
+    host::log_debug("retry: %u attempts to open the export anew", reopenings);
   }
   if (behind != nullptr)
     behind->close();

@@ -1,4 +1,4 @@
-// Requests that fail are tried again a few times, on the same open export.
+// Tries requests that fail again, a few times, on the same open export.
 #include <cerrno>
 #include <utility>
 
@@ -15,7 +15,7 @@ using backend::Backend;
 using backend::Caller;
 using backend::Request;
 
-// Of a request that waits: how often it has failed, and how the last time.
+// Of a request that waits: how often it has failed, and its last error.
 struct FailedTry {
   uint32_t failures = 0;
   int error = 0;
@@ -23,7 +23,7 @@ struct FailedTry {
 using TryingLayer = WaitingLayer<EmulatedLayer, FailedTry>;
 using FailedRequests = TryingLayer::Waiting;
 
-// One client's.
+// Belongs to one client.
 class RetryRequestLayer final : public TryingLayer, private backend::Completer {
 public:
   RetryRequestLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
@@ -36,7 +36,7 @@ public:
     return below().bytes_besides(type, length_bytes) + FailedRequests::BYTES;
   }
 
-  // A read that is reserved has succeeded. A write's place may be used only once.
+  // A reserved read has succeeded. A reservation for a write can be used only once.
   backend::Reservation reserve(Request &request) override {
     return request.type == wire::NBD_CMD_READ ? below().reserve(request) : backend::Reservation{};
   }
@@ -49,7 +49,7 @@ public:
   }
 
 private:
-  // The state of a request is how often it has failed.
+  // The state that is pushed with a request is how often it has failed.
   void try_once(Request &request, uint32_t failures, Caller caller) {
     if (request.completers.push(*this, reinterpret_cast<void *>(uintptr_t{failures})))
       below().submit(request, caller);
@@ -72,7 +72,7 @@ private:
   void on_over(Request &request, FailedTry failed) override { request.complete(failed.error); }
 
   host::CallContext &context_;
-  const Repetition &repetition_; // the filter's
+  const Repetition &repetition_; // owned by the filter
 };
 
 void RetryRequestLayer::complete(Request &request, int error) {
@@ -116,7 +116,7 @@ private:
 };
 
 // Options: retries, after the first try; delayMs, before each; opens: whether opening is tried
-// again, too. nullptr, with words in `*error`, if there is something else, or a value does not fit.
+// again, too. nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_retry_request(const FilterOptions &options,
                                                     const backend::Resources &resources,
                                                     std::string *error) {

@@ -1,5 +1,5 @@
-// A shared backend behind a layer that makes requests of its own: a plugin may go on using a
-// request that was given up, long after the layer and its client are gone.
+// A shared backend below a layer that makes requests of its own: a plugin may go on using such a
+// request after it was given up, long after the layer and its client are gone.
 #pragma once
 
 #include <memory>

@@ -6,7 +6,7 @@
 
 namespace asyncnbd::filters {
 
-// Which shell: bash if it exists, because lists are passed as its arrays; or the one of system(3).
+// Which shell: bash if it exists, because lists are passed as its arrays; or that of system(3).
 enum class Shell { bash_if_any, standard };
 
 // Returns the wait status, as from waitpid; -1: it could not be started, and `*failure` says why.

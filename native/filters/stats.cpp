@@ -170,7 +170,7 @@ make_stats(const FilterOptions &options, const backend::Resources &resources, st
     return nullptr;
   auto file = std::make_unique<StatsFile>();
   if (!file->open(path, appends)) {
-    *error = "parameter statsfile=" + path + ": cannot open the file: " + base::error_text(errno);
+    *error = "statsfile=" + path + ": cannot open the file: " + base::error_text(errno);
     return nullptr;
   }
   if (counters == nullptr)

@@ -64,7 +64,7 @@ public:
         std::make_unique<TimedLayer>(std::move(*below), opening.context, limit_, resources_);
     if (layer->begin())
       return layer;
-    *error = "filter time-limit: no thread is available for the timer";
+    *error = "filter time-limit: cannot start a thread for the timer";
     layer->close_unused();
     return nullptr;
   }

@@ -95,8 +95,8 @@ void TruncateLayer::submit(Request &request, Caller caller) {
     request.complete(finish(request, request.offset));
 }
 
-// Submits the part inside the disk. The rest of the request is done in memory when that is
-// answered: pages and holes would cover too little.
+// Submits the part inside the disk. The rest of the request is done in memory when that part is
+// answered. So a read must not be answered in pages or with holes, which would cover too little.
 void TruncateLayer::submit_start(Request &request, Caller caller) {
   const auto whole = static_cast<uintptr_t>(request.length_bytes);
   if (!request.completers.push(*this, reinterpret_cast<void *>(whole))) {
@@ -120,8 +120,9 @@ int TruncateLayer::finish(Request &request, uint64_t offset) {
     std::memset(request.data + done_bytes, 0, rest_bytes);
   } else if (request.type == wire::NBD_CMD_WRITE &&
              !is_zero(request.data + done_bytes, rest_bytes)) {
-    request.make_extras().error_text = "truncate: a write past the end of the plugin's disk, at " +
-                                       std::to_string(real_bytes_) + ", is not zeroes";
+    request.make_extras().error_text =
+        "filter truncate: only zeroes can be written past the end of the plugin's disk, at " +
+        std::to_string(real_bytes_);
     return ENOSPC;
   } else if (request.type == wire::NBD_CMD_BLOCK_STATUS) {
     for (backend::ContextStatus &status : request.extras->statuses)
@@ -153,7 +154,7 @@ void TruncateLayer::give_up(Request &request, int error) {
   request.give_up(error);
 }
 
-// Clients ask again for the rest.
+// Clients ask again for the extents of the rest.
 void TruncateLayer::cut_extents(Request &request) const {
   const uint64_t end = std::min(real_bytes_, facts().size_bytes);
   for (backend::ContextStatus &status : request.extras->statuses)

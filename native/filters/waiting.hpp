@@ -18,7 +18,8 @@
 
 namespace asyncnbd::filters {
 
-// `State`: what is kept for each meanwhile. `Owner`, to whom they belong, has two functions:
+// `State`: what is kept for each request while it waits. `Owner`, to which they belong, has two
+// functions:
 //
 //   // The request's time has come. On the timers' thread, so it must not block.
 //   void on_time(backend::Request &request, State state);
@@ -123,7 +124,8 @@ private:
       owner_.on_time(*request, state); // this object may be gone afterwards
   }
 
-  // Locked. The caller that gets the request must continue it; nullptr: another thread has it.
+  // Call it with the lock held. A caller that gets the request must continue it; nullptr: another
+  // thread has it.
   backend::Request *end(Waiting &waiting) {
     backend::Request *request = std::exchange(waiting.request, nullptr);
     if (request == nullptr)
@@ -134,9 +136,10 @@ private:
     return request;
   }
 
-  // Locked. Its timer may still be about to return, but does not look at it any more.
+  // Call it with the lock held. Its timer may still be about to return, but does not look at it any
+  // more.
   void put(Waiting &waiting) {
-    base::invariant(waiting.request == nullptr, "what is free waits for no request");
+    base::invariant(waiting.request == nullptr, "a free place has no request that waits");
     if (free_count_ == MAX_FREE) {
       Slabs::destroy(&waiting);
       return;
@@ -155,8 +158,8 @@ private:
   bool is_over_ = false; // no request may begin to wait
 };
 
-// A layer in which requests wait, but no longer than somebody waits for them, nor when the server
-// stops, as in nbdkit's filters, whose nbdkit_nanosleep then ends.
+// A layer in which requests wait. The wait ends when nobody waits for their answers any more or the
+// server stops, just as nbdkit_nanosleep ends in nbdkit's filters.
 template <typename Base, typename State> class WaitingLayer : public Base {
 public:
   using Waiting = WaitingRequests<State, WaitingLayer>;

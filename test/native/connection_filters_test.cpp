@@ -146,7 +146,7 @@ TEST_CASE("a pipe, a process, a file or a script can end the server") {
   CHECK(happened({{"/nonexistent"}, {"/"}, {}, {"1"}, {"exit 0"}}) == "");
   CHECK(happened({{"/"}, {}, {}, {}, {}}) == "/ has been created");
   CHECK(happened({{}, {"/nonexistent"}, {}, {}, {}}) == "/nonexistent has been deleted");
-  CHECK(happened({{}, {}, {}, {}, {"exit 88"}}) == "a script says so");
+  CHECK(happened({{}, {}, {}, {}, {"exit 88"}}) == "a script has exited with 88");
   int ends[2];
   REQUIRE(pipe(ends) == 0);
   CHECK(happened({{}, {}, {std::to_string(ends[0])}, {}, {}}) == "");

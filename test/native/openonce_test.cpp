@@ -141,7 +141,7 @@ TEST_CASE("the number of open names is limited") {
     once.connect(std::to_string(i));
   std::string words;
   CHECK_FALSE(once.try_connect("one more", false, &words));
-  CHECK(words == "filter openonce: too many exports are open already");
+  CHECK(words == "filter openonce: too many exports are open already: 1024");
   once.connect("7");
   CHECK(once.opened == 1024);
   once.filter->end();

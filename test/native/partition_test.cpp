@@ -157,7 +157,7 @@ TEST_CASE("a missing partition, or one beyond the disk, refuses the client") {
     CHECK(front.is_refused("there is no partition"));
   }
   Partitioned none(1);
-  CHECK(none.is_refused("MBR and GPT"));
+  CHECK(none.is_refused("neither an MBR nor a GPT"));
   Partitioned no_extended(5);
   no_extended.add(0, 0, 0x83, 1, 1);
   CHECK(no_extended.is_refused("no extended partition"));
@@ -231,7 +231,7 @@ TEST_CASE("a partition that is not aligned to blocks is refused with advice") {
   };
   CHECK(words({{"offset", 63 * 512.0}}) ==
         "filter offset: the part begins at 32256, which is not a multiple of the block size "
-        "behind it, 4096: put --filter=blocksize after --filter=offset");
+        "below it, 4096: put --filter=blocksize after --filter=offset");
   CHECK(words({{"offset", 4096.0}, {"range", 512.0}}).find("ends at 4608,") != std::string::npos);
   CHECK(words({{"offset", 4096.0}}).empty());
   FilterFront odd("offset", {{"offset", 4096.0}}, SIZE + 512); // ends with the disk
