@@ -72,7 +72,9 @@ EmulatedRequest::Next EmulatedRequest::make_part(uint64_t offset, uint64_t left_
   const uint16_t type = request().type;
   const auto flags =
       static_cast<uint16_t>((request().flags & ~wire::NBD_CMD_FLAG_FUA) | fua_of(type));
-  const bool is_all = left_bytes <= layer_.limits_.longest_range_bytes;
+  // A write's data are in one piece, whatever limit there is for ranges.
+  const bool is_all =
+      type == wire::NBD_CMD_WRITE || left_bytes <= layer_.limits_.longest_range_bytes;
   make_child(type, flags, offset, is_all ? left_bytes : layer_.part_bytes(), nullptr);
   if (type == wire::NBD_CMD_WRITE)
     child().take_payload(request());

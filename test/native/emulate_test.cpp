@@ -249,6 +249,16 @@ TEST_CASE("a range that is longer than a callback can take comes in parts") {
   CHECK(request.extras->error_offset == PART);
 }
 
+TEST_CASE("a durable write is in one piece, whatever the limit for ranges") {
+  World world(SIZE);
+  world.disk.fua = Support::emulate;
+  world.disk.limits.longest_range_bytes = 512;
+  world.open();
+  FlaggedRequest request(wire::NBD_CMD_WRITE, wire::NBD_CMD_FLAG_FUA, 0, 2048);
+  CHECK(world.run(request) == 0);
+  CHECK(world.disk.calls == Calls{"write 0+2048", "flush 0+0"});
+}
+
 TEST_CASE("a range that would take too many parts is refused") {
   World world(SIZE);
   world.disk.limits.longest_range_bytes = UINT32_MAX;
