@@ -151,9 +151,9 @@ void TurnQueue::call_here(Lock &lock) {
   is_calling_here_ = false;
 }
 
-// Locked.
+// Locked. Those inside calls take nothing of what waits now.
 void TurnQueue::start_workers() {
-  const auto wanted = std::min<size_t>(wanted_workers_, waiting_.size());
+  const auto wanted = std::min<size_t>(wanted_workers_, called_.size() + waiting_.size());
   while (workers_ < wanted && resources_.threads.run([self = shared_from_this()] { self->work(); }))
     workers_++;
 }

@@ -52,6 +52,27 @@ TEST_CASE("more workers start when the first makes no progress, up to the limit"
   CHECK(most_inside == 3);
 }
 
+TEST_CASE("the only request that waits for a slow call to end gets a worker of its own") {
+  Simulated world(2);
+  int inside = 0;
+  int most_inside = 0;
+  Turns turns(std::make_unique<Plugin>([&](Request &request) {
+                most_inside = std::max(most_inside, ++inside);
+                world.clock.advance(std::chrono::milliseconds(2));
+                world.timers.run_due();
+                world.threads.run_one();
+                inside--;
+                request.complete(0);
+              }),
+              world.queue(3));
+  for (Request &request : world.requests)
+    turns.submit(request, Caller::must_not_block);
+  while (world.threads.run_one()) {
+  }
+  CHECK(world.client.answered.size() == 2);
+  CHECK(most_inside == 2);
+}
+
 TEST_CASE("a worker that spends its time on answers gets no helpers") {
   Simulated world(100);
   size_t started = 0;
