@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "content.hpp"
+#include "requests.hpp"
 #include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
@@ -24,8 +25,7 @@ constexpr int64_t PATIENCE_NS = 10'000 * NS_PER_MS;
 // So much longer than it is told a stalled client is waited for, at most: a loop that leads it
 // first finds out, in up to twice LoopPoller::QUIET_MS, that it is quiet.
 constexpr int64_t LATE_CUT_NS = 4000 * NS_PER_MS;
-constexpr uint32_t LARGEST_BYTES = 200 << 10;
-constexpr uint64_t LONGEST_PAYLOAD_BYTES = LARGEST_BYTES + 64;
+constexpr uint64_t LONGEST_PAYLOAD_BYTES = LARGEST_REQUEST_BYTES + 64;
 constexpr uint64_t LONGEST_IDLE_MS = 5000;
 
 } // namespace
@@ -56,6 +56,9 @@ void Client::describe() const {
       "bytes to the server, %zu back\n",
       number_, static_cast<unsigned>(way_), static_cast<unsigned long long>(sent_), asked_.size(),
       is_sending_, is_receiving_, socket_->out->size(), socket_->in->size());
+  for (const auto &[cookie, asked] : asked_)
+    fprintf(stderr, "  %s of %u bytes at %llu, flags %x\n", wire::command_name(asked.type),
+            asked.length_bytes, static_cast<unsigned long long>(asked.offset), asked.flags);
 }
 
 // Others may have to wait for it meanwhile.
@@ -81,28 +84,9 @@ bool Client::send(const std::vector<uint8_t> &bytes) {
   return true;
 }
 
-Asked Client::draw_request() const {
-  Random &random = random_of_run();
-  const Plan &plan = all_.plan;
-  const bool is_large = plan.large_one_in > 0 && random.one_in(plan.large_one_in);
-  const bool writes = plan.are_writers ? random.below(8) > 0 : random.below(3) == 0;
-  Asked asked{};
-  asked.type = writes ? wire::NBD_CMD_WRITE : wire::NBD_CMD_READ;
-  if (random.below(8) == 0) {
-    asked.type = wire::NBD_CMD_FLUSH;
-    return asked;
-  }
-  if (plan.style != wire::ReplyStyle::simple && random.below(8) == 0)
-    asked.type = wire::NBD_CMD_BLOCK_STATUS;
-  asked.length_bytes = static_cast<uint32_t>(random.between(1, is_large ? LARGEST_BYTES : 4096));
-  asked.offset = random.below((random.one_in(2) ? DISK_BYTES : DISK_BYTES / 64) -
-                              asked.length_bytes); // many in the part that lies in memory
-  return asked;
-}
-
 void Client::ask(uint64_t cookie) {
   Random &random = random_of_run();
-  Asked asked = draw_request();
+  Asked asked = draw_request(all_.plan);
   std::vector<uint8_t> bytes = encode_header(all_.plan.style, cookie, asked);
   if (asked.type == wire::NBD_CMD_WRITE) {
     bytes.resize(bytes.size() + asked.length_bytes);
@@ -169,7 +153,7 @@ void Client::stay_inside() {
   const int64_t due_ns = now_ns() + plan.stall_timeout.count() * NS_PER_MS + LATE_CUT_NS;
   // The server may have to wait for memory before it reads on.
   if (!wait_until([this] { return !is_receiving_; }, due_ns) &&
-      !excuses_.may_wait(asked_.size(), 0))
+      !excuses_.may_wait({.unanswered = asked_.size()}))
     fail("client %u stalls, and is not cut", number_);
   all_.idlers--;
   all_.last_idle_ns = now_ns();
@@ -177,11 +161,26 @@ void Client::stay_inside() {
 
 // ---- replies ------------------------------------------------------------------------------------
 
+namespace {
+
+bool takes_memory(uint16_t type) {
+  return type == wire::NBD_CMD_READ || type == wire::NBD_CMD_WRITE || type == wire::NBD_CMD_CACHE;
+}
+
+bool needs_flush(const Asked &asked) {
+  return asked.type == wire::NBD_CMD_FLUSH || (asked.flags & wire::NBD_CMD_FLAG_FUA) != 0;
+}
+
+} // namespace
+
 bool Client::may_wait() const {
-  uint64_t bytes = 0;
-  for (const auto &[cookie, asked] : asked_)
-    bytes += std::max(asked.length_bytes, wire::answer_bytes(asked.type));
-  return all_.idlers > 0 || excuses_.may_wait(asked_.size(), bytes);
+  Waiting waiting{.unanswered = asked_.size()};
+  for (const auto &[cookie, asked] : asked_) {
+    waiting.flushes = waiting.flushes || needs_flush(asked);
+    waiting.bytes +=
+        std::max(takes_memory(asked.type) ? asked.length_bytes : 0, wire::answer_bytes(asked.type));
+  }
+  return excuses_.may_wait(waiting);
 }
 
 // As long as there is no reason to be kept waiting, an answer has to come soon.
@@ -191,7 +190,11 @@ void Client::wait_for_input() {
     const int64_t since_ns = now_ns();
     if (wait_until([this] { return socket_->can_receive(); }, since_ns + LONGEST_ANSWER_NS))
       return;
-    if (may_wait() || all_.last_idle_ns > since_ns || last_asked_ns_ > since_ns)
+    const bool have_idled = all_.idlers > 0 || all_.last_idle_ns > since_ns;
+    for (const auto &[cookie, asked] : asked_)
+      if (!have_idled && excuses_.is_overdue(asked))
+        fail("client %u waits for a reply that is there", number_);
+    if (have_idled || may_wait() || last_asked_ns_ > since_ns)
       continue;
     if (!asked_.empty())
       fail("client %u waits for %zu replies, and nobody is at them", number_, asked_.size());
@@ -245,28 +248,38 @@ bool Client::receive_payload(const Reply &reply, Asked *asked) {
 
 // All of it is there.
 void Client::check_reply(const Asked &asked) const {
-  const bool fails_as_it_should = asked.error == wire::NBD_EIO && is_broken(asked.offset);
-  const bool is_given_up = asked.error == wire::NBD_ESHUTDOWN;
   const Plan &plan = all_.plan;
   // Or of threads, without any for the turn of a request, or for the timer of a wait.
   const bool needs_thread = plan.turns > 0 || plan.layer == LayerKind::delay;
   const bool is_short =
       plan.refuse_memory_one_in > 0 || (plan.refuse_threads_one_in > 0 && needs_thread);
   const bool is_out_of_memory = asked.error == wire::NBD_ENOMEM && is_short;
-  const bool may_fail = fails_as_it_should || is_given_up || is_out_of_memory;
-  if (asked.error != 0 ? !may_fail : is_broken(asked.offset))
-    fail("client %u receives error %u", number_, asked.error);
+  // Whoever leaves may be given up; and others' connections, which a flush needs.
+  const bool may_be_given_up = may_end_early_ || has_said_goodbye_ || way_ != Way::good ||
+                               (plan.layer == LayerKind::multi_conn && needs_flush(asked));
+  const bool is_given_up = asked.error == wire::NBD_ESHUTDOWN && may_be_given_up;
+  const bool is_right = asked.expected_error != 0 ? asked.error == asked.expected_error
+                                                  : is_given_up || may_end_so(plan, asked);
+  if (!is_out_of_memory && !is_right)
+    fail("client %u receives error %u for command %u", number_, asked.error, asked.type);
   if (asked.error != 0)
     return;
   if (asked.type == wire::NBD_CMD_READ && asked.received_bytes != asked.length_bytes)
     fail("client %u reads too little, or a part twice", number_);
-  if (asked.type == wire::NBD_CMD_BLOCK_STATUS && asked.received_bytes < asked.length_bytes)
+  if ((asked.flags & wire::NBD_CMD_FLAG_DF) != 0 && asked.chunks != 1)
+    fail("client %u reads in pieces what it wants in one", number_);
+  const bool wants_one = (asked.flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
+  if (wants_one && (asked.chunks != 1 || asked.received_bytes > asked.length_bytes))
+    fail("client %u wants one extent, and gets others", number_);
+  if (asked.type == wire::NBD_CMD_BLOCK_STATUS && !wants_one &&
+      asked.received_bytes < asked.length_bytes)
     fail("client %u gets a status of a part", number_);
 }
 
 void Client::note_success(const Asked &asked) {
-  if (asked.type == wire::NBD_CMD_WRITE)
-    all_.durable.on_answered(number_, asked.offset);
+  const bool is_durable = (asked.flags & wire::NBD_CMD_FLAG_FUA) != 0;
+  if (wire::is_change(asked.type))
+    all_.durable.on_answered(number_, asked.offset, is_durable);
   else if (asked.type == wire::NBD_CMD_FLUSH)
     all_.durable.check(number_, asked.durable, all_.plan.layer == LayerKind::multi_conn);
 }

@@ -21,11 +21,20 @@ struct Clients {
   int64_t last_idle_ns = 0;
 };
 
+// What a client is waiting for.
+struct Waiting {
+  size_t unanswered = 0;
+  uint64_t bytes = 0; // that those take of the server's memory
+  bool flushes = false;
+};
+
 // Who says why a client need not be answered just now.
 class Excuses {
 public:
   virtual ~Excuses() = default;
-  virtual bool may_wait(size_t unanswered, uint64_t bytes) const = 0;
+  virtual bool may_wait(const Waiting &waiting) const = 0;
+  // It is a read that the plugin has done so long ago that its reply is overdue.
+  virtual bool is_overdue(const Asked &asked) const = 0;
 };
 
 class Client {
@@ -40,6 +49,8 @@ public:
   }
   // Of whoever has it no longer.
   bool has_ended() const { return !is_sending_ && !is_receiving_; }
+  // Whoever stalls may be cut for it.
+  bool may_stall() const { return way_ > Way::leaves; }
   void describe() const;
 
   uint64_t answered = 0;
@@ -62,7 +73,6 @@ private:
   bool receive_payload(const Reply &reply, Asked *asked);
   void check_reply(const Asked &asked) const;
   void note_success(const Asked &asked);
-  Asked draw_request() const;
   void idle(uint64_t longest_ms);
   void check_end() const;
 

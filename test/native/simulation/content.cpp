@@ -5,7 +5,7 @@
 #include <array>
 #include <cstring>
 
-#include "random.hpp"
+#include "wire/constants.hpp"
 
 namespace simulation {
 
@@ -27,7 +27,7 @@ const std::array<uint8_t, PERIOD> &pattern() {
 }
 
 // One unit in so many is a hole.
-constexpr size_t UNIT_BYTES = 32 << 10;
+constexpr size_t UNIT_BYTES = HOLE_BYTES_EACH;
 constexpr uint64_t HOLE_ONE_IN = 8;
 
 constexpr bool is_hole(uint64_t offset) {
@@ -59,6 +59,17 @@ template <typename Visit> void each_part(uint64_t offset, size_t length_bytes, V
 }
 
 } // namespace
+
+uint64_t random_hole(Random &random, uint64_t disk_bytes) {
+  const uint64_t number = random.below(disk_bytes / UNIT_BYTES / HOLE_ONE_IN);
+  return (number * HOLE_ONE_IN + HOLE_ONE_IN - 1) * UNIT_BYTES;
+}
+
+uint16_t zero_flags(uint64_t offset) {
+  const uint64_t hole = offset / UNIT_BYTES / HOLE_ONE_IN;
+  return static_cast<uint16_t>((hole % 2 == 1 ? asyncnbd::wire::NBD_CMD_FLAG_NO_HOLE : 0) |
+                               (hole % 3 == 1 ? asyncnbd::wire::NBD_CMD_FLAG_FAST_ZERO : 0));
+}
 
 bool is_all_holes(uint64_t offset, uint64_t length_bytes) {
   return is_all_one_kind(offset, length_bytes, true);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/sparse.hpp"
+#include "random.hpp"
 
 namespace simulation {
 
@@ -17,6 +18,12 @@ inline bool is_broken(uint64_t offset) {
 
 // Of the one metadata context, as clients know it.
 constexpr uint32_t CONTEXT_ID = 7;
+
+// Each hole, and where one begins.
+constexpr uint64_t HOLE_BYTES_EACH = 32 << 10;
+uint64_t random_hole(Random &random, uint64_t disk_bytes);
+// NBD_CMD_FLAG_*: what clients ask for when they zero there, as the plugin knows.
+uint16_t zero_flags(uint64_t offset);
 
 // Whether nothing is allocated in a range, or all of it; holes read as zeroes.
 bool is_all_holes(uint64_t offset, uint64_t length_bytes);

@@ -13,18 +13,24 @@ Durable::Client &Durable::of(unsigned client) {
   return clients_[client];
 }
 
-// Of two at one offset the first counts: at worst, less is asked of a flush.
-void Durable::on_carried_out(unsigned client, uint64_t offset) {
-  of(client).carried_out.emplace(offset, now());
+// Of two at one offset the first counts, and what is durable: at worst, less is asked of a flush.
+void Durable::on_carried_out(unsigned client, uint64_t offset, bool is_durable) {
+  Write &write = of(client).carried_out.try_emplace(offset, Write{now(), false}).first->second;
+  write.is_durable = write.is_durable || is_durable;
 }
 
-void Durable::on_answered(unsigned client, uint64_t offset) {
+void Durable::on_answered(unsigned client, uint64_t offset, bool has_to_be) {
   Client &writer = of(client);
   const auto found = writer.carried_out.find(offset);
   if (found == writer.carried_out.end())
     return;
-  writer.written = std::max(writer.written, found->second);
+  const Write write = found->second;
   writer.carried_out.erase(found);
+  if (write.is_durable)
+    return;
+  if (has_to_be && write.time > writer.flushed)
+    fail("client %u is told that a write is durable, and it is not", client);
+  writer.written = std::max(writer.written, write.time);
 }
 
 // Flushes may overtake each other.

@@ -14,8 +14,9 @@ public:
   uint64_t now() { return ++time_; }
 
   // The plugin has carried out a write at that offset; and the client has got the answer.
-  void on_carried_out(unsigned client, uint64_t offset);
-  void on_answered(unsigned client, uint64_t offset);
+  void on_carried_out(unsigned client, uint64_t offset, bool is_durable);
+  // Ends the run if it `has_to_be` durable, and is not.
+  void on_answered(unsigned client, uint64_t offset, bool has_to_be);
   // The plugin has carried out a flush of the client's connection, which began at that time.
   void on_flushed(unsigned client, uint64_t began);
   // Its connection may end from now on, and with it what others have to flush.
@@ -28,10 +29,14 @@ public:
   void check(unsigned client, const std::vector<uint64_t> &needed, bool of_all) const;
 
 private:
+  struct Write {
+    uint64_t time;
+    bool is_durable; // without a flush
+  };
   struct Client {
-    std::map<uint64_t, uint64_t> carried_out; // when, by offset, and not answered
-    uint64_t written = 0;                     // the last of those that are answered; 0: none is
-    uint64_t flushed = 0;                     // what was carried out by then
+    std::map<uint64_t, Write> carried_out; // by offset, and not answered
+    uint64_t written = 0;                  // the last of those that are answered; 0: none is
+    uint64_t flushed = 0;                  // what was carried out by then
     bool is_leaving = false;
   };
 

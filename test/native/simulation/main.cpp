@@ -8,6 +8,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "backend/stand_in.hpp"
 #include "crash.hpp"
 #include "fibers.hpp"
 #include "host/log.hpp"
@@ -79,6 +80,7 @@ int main(int count, char **words) {
   asyncnbd::host::log_configure("simulation_test", false, asyncnbd::host::LogSink::none);
   simulation::report_crashes();
   simulation::check_store_buffering();
+  asyncnbd::backend::zeroes(); // which the process makes once
   const double begin = seconds_now();
   simulation::Outcome all{};
   uint64_t runs = 0;

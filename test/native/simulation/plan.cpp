@@ -29,6 +29,12 @@ void draw_plugin(Random &random, Plan &plan) {
   plan.never_one_in = plan.answers_later ? perhaps(random, 4, 2, 16) : 0;
   plan.elsewhere_one_in = perhaps(random, 2, 1, 4);
   plan.has_places = random.one_in(2);
+  plan.fua = static_cast<Support>(random.below(3));
+  plan.zero = random.one_in(2) ? Support::native : Support::emulate;
+  plan.cache = random.one_in(2) ? Support::native : Support::emulate;
+  plan.longest_range_bytes = random.one_in(2) ? UINT64_MAX : 64 << 10;
+  plan.looks_for_holes = random.one_in(2);
+  plan.fail_flush_one_in = perhaps(random, 4, 1, 4);
   plan.layer = static_cast<LayerKind>(perhaps(random, 3, 1, 2));
   plan.layer_delay_ms = random.between(0, 20);
   plan.turns = static_cast<unsigned>(perhaps(random, 3, 1, 3));

@@ -4,12 +4,16 @@
 #include <chrono>
 #include <cstdint>
 
+#include "backend/facts.hpp"
 #include "fibers.hpp"
 #include "wire/wire.hpp"
 
 namespace simulation {
 
 constexpr uint64_t DISK_BYTES = 64 << 20;
+constexpr uint32_t LARGEST_REQUEST_BYTES = 200 << 10;
+
+using asyncnbd::backend::Support;
 
 enum class LayerKind : uint8_t { none, delay, multi_conn };
 
@@ -38,6 +42,14 @@ struct Plan {
   bool has_loop = false;         // its callbacks run on, which may lead connections
   bool loop_ends = false;        // before these do
   unsigned turn_workers = 0;     // that make the calls which have waited; 0: whoever ends a turn
+
+  // What it can do, and what layers of ours do instead.
+  Support fua = Support::none;
+  Support zero = Support::emulate;
+  Support cache = Support::emulate;
+  uint64_t longest_range_bytes = UINT64_MAX;
+  bool looks_for_holes = false;   // before reads
+  uint64_t fail_flush_one_in = 0; // of the flushes
 
   // In front of it.
   LayerKind layer = LayerKind::none;

@@ -7,6 +7,7 @@
 
 #include "content.hpp"
 #include "host/reply_batch.hpp"
+#include "memory_order.hpp"
 #include "wire/commands.hpp"
 
 namespace simulation {
@@ -17,6 +18,7 @@ namespace {
 
 constexpr uint8_t OVERWRITTEN = 0xee;
 constexpr uint64_t MEMORY_BYTES = 1 << 20;
+constexpr uint64_t MORE_BYTES = 128 << 10;
 
 uint8_t *memory() {
   static std::vector<uint8_t> *bytes = nullptr;
@@ -25,6 +27,12 @@ uint8_t *memory() {
     fill(bytes->data(), 0, MEMORY_BYTES);
   }
   return bytes->data();
+}
+
+// So far it tells the client of extents: perhaps of more than was asked for.
+uint64_t draw_told_bytes(const Request &request) {
+  const uint64_t more_bytes = random_of_run().one_in(2) ? random_of_run().below(MORE_BYTES) : 0;
+  return std::min(request.length_bytes + more_bytes, DISK_BYTES - request.offset);
 }
 
 } // namespace
@@ -54,6 +62,7 @@ void Plugin::keep(Request &request, SimulatedBackend &backend) {
   const bool never = plan_.never_one_in > 0 && random.one_in(plan_.never_one_in);
   const int64_t due_ns =
       never ? NEVER : now_ns() + static_cast<int64_t>(random.below(plan_.longest_ns));
+  show_stores(current_fiber()); // as the lock does under which a plugin hands on what it has
   held_.push_back({&request, &backend, due_ns, false});
   changes_++;
   look_at_waits();
@@ -135,8 +144,14 @@ bool SimulatedBackend::collect(const backend::Wanted &, backend::Facts *facts, s
   facts->size_bytes = DISK_BYTES;
   facts->can_write = true;
   facts->can_flush = true;
+  facts->can_trim = true;
+  facts->can_fast_zero = true;
   facts->can_extents = true;
   facts->has_sparse_reads = true;
+  facts->fua = plugin_.plan().fua;
+  facts->zero = plugin_.plan().zero;
+  facts->cache = plugin_.plan().cache;
+  facts->call_limits.longest_range_bytes = plugin_.plan().longest_range_bytes;
   facts->thread_model =
       plugin_.plan().answers_later ? backend::ThreadModel::async : backend::ThreadModel::parallel;
   return true;
@@ -148,6 +163,17 @@ void SimulatedBackend::check(const Request &request) const {
   if (request.type == wire::NBD_CMD_WRITE &&
       !is_filled(request.data, request.offset, request.length_bytes))
     fail("a write at %llu has other bytes", static_cast<unsigned long long>(request.offset));
+  if (!backend::is_inside(request.offset, request.length_bytes, DISK_BYTES))
+    fail("a request is not inside the disk");
+  const bool has_data = request.type == wire::NBD_CMD_READ || request.type == wire::NBD_CMD_WRITE;
+  if (!has_data && request.length_bytes > plugin_.plan().longest_range_bytes)
+    fail("a range is longer than the plugin can take");
+  const uint16_t durable = request.flags & wire::NBD_CMD_FLAG_FUA;
+  if (durable != 0 && plugin_.plan().fua != Support::native)
+    fail("the plugin is to make something durable, and cannot");
+  if (request.type == wire::NBD_CMD_WRITE_ZEROES &&
+      (request.flags & ~durable) != zero_flags(request.offset))
+    fail("the plugin is to zero with flags %x", request.flags);
 }
 
 void SimulatedBackend::submit(Request &request, backend::Caller) {
@@ -180,23 +206,37 @@ void SimulatedBackend::count_end() {
   plugin_.answered++;
 }
 
+int SimulatedBackend::draw_error(const Request &request) const {
+  const uint64_t fail_flush_one_in = plugin_.plan().fail_flush_one_in;
+  if (request.type == wire::NBD_CMD_FLUSH)
+    return fail_flush_one_in > 0 && random_of_run().one_in(fail_flush_one_in) ? EIO : 0;
+  if (is_broken(request.offset))
+    return EIO;
+  return request.type == wire::NBD_CMD_WRITE_ZEROES && random_of_run().one_in(4) ? ENOTSUP : 0;
+}
+
 void SimulatedBackend::answer(Request &request) {
   check(request);
   if (request.type == wire::NBD_CMD_WRITE && request.is_reserved)
     unreserve(request);
-  const int error = is_broken(request.offset) ? EIO : 0;
+  const int error = draw_error(request);
   std::vector<uint8_t> borrowed;
   if (error == 0 && request.type == wire::NBD_CMD_READ && !request.is_reserved)
     answer_read(request, &borrowed);
   if (error == 0 && request.type == wire::NBD_CMD_BLOCK_STATUS)
     for (backend::ContextStatus &status : request.extras->statuses)
-      status.extents = extents_of(request.offset, request.length_bytes);
+      status.extents = extents_of(request.offset, draw_told_bytes(request));
   if (error != 0 && random_of_run().one_in(2))
     request.make_extras().error_text = "it is broken";
-  if (request.type == wire::NBD_CMD_FLUSH)
+  if (error == EIO && request.type != wire::NBD_CMD_FLUSH && random_of_run().one_in(2))
+    request.make_extras().error_offset = request.offset;
+  if (request.type == wire::NBD_CMD_FLUSH && error == 0)
     plugin_.durable.on_flushed(client_, flushes_[&request]);
-  if (request.type == wire::NBD_CMD_WRITE && error == 0)
-    plugin_.durable.on_carried_out(client_, request.offset);
+  if (wire::is_change(request.type) && error == 0)
+    plugin_.durable.on_carried_out(client_, request.offset,
+                                   (request.flags & wire::NBD_CMD_FLAG_FUA) != 0);
+  if (request.type == wire::NBD_CMD_READ)
+    reads_[{request.offset, request.length_bytes}] = now_ns();
   count_end();
   request.complete(error);
   std::fill(borrowed.begin(), borrowed.end(), OVERWRITTEN);
@@ -219,6 +259,11 @@ void SimulatedBackend::answer_read(Request &request, std::vector<uint8_t> *borro
     request.answer.kind = backend::Answer::Kind::borrowed;
     request.answer.data = borrowed->data();
   }
+}
+
+int64_t SimulatedBackend::read_ns(uint64_t offset, uint64_t length_bytes) const {
+  const auto found = reads_.find({offset, length_bytes});
+  return found == reads_.end() ? NEVER : found->second;
 }
 
 // Until it is given back.

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.hpp"
@@ -78,6 +79,9 @@ public:
   void answer(Request &request);
   void count_end();
 
+  // When it has answered that read. NEVER: it has not.
+  int64_t read_ns(uint64_t offset, uint64_t length_bytes) const;
+
   unsigned busy = 0; // requests that the plugin has
   int64_t last_busy_ns = 0;
 
@@ -87,10 +91,12 @@ private:
   void answer_read(Request &request, std::vector<uint8_t> *borrowed);
   void lend(Request &request);
   void check(const Request &request) const;
+  int draw_error(const Request &request) const;
 
   Plugin &plugin_;
-  const unsigned client_;                       // its number
-  std::map<const Request *, uint64_t> flushes_; // and when each has begun
+  const unsigned client_;                                  // its number
+  std::map<const Request *, uint64_t> flushes_;            // and when each has begun
+  std::map<std::pair<uint64_t, uint64_t>, int64_t> reads_; // by offset and length, and when
   bool is_closed_ = false;
 };
 

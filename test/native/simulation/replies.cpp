@@ -32,6 +32,7 @@ void take_data(uint64_t offset, const uint8_t *data, uint64_t length_bytes, Aske
                       : !is_filled(data, offset, length_bytes))
     fail("a read at %llu gets other bytes", static_cast<unsigned long long>(offset));
   asked->received_bytes += length_bytes;
+  asked->chunks++;
 }
 
 // An extent begins where the last one has ended.
@@ -39,9 +40,11 @@ void take_extent(uint64_t length_bytes, uint64_t flags, Asked *asked) {
   const uint64_t begin = asked->offset + asked->received_bytes;
   const bool is_right = flags == 0 ? is_all_data(begin, length_bytes)
                                    : flags == 3 && is_all_holes(begin, length_bytes);
-  if (asked->type != NBD_CMD_BLOCK_STATUS || length_bytes == 0 || !is_right)
+  if (asked->type != NBD_CMD_BLOCK_STATUS || length_bytes == 0 || !is_right ||
+      asked->received_bytes >= asked->length_bytes)
     fail("an extent at %llu is wrong", static_cast<unsigned long long>(begin));
   asked->received_bytes += length_bytes;
+  asked->chunks++;
 }
 
 void take_status(ReplyStyle style, const std::vector<uint8_t> &payload, Asked *asked) {
@@ -60,25 +63,34 @@ void take_status(ReplyStyle style, const std::vector<uint8_t> &payload, Asked *a
   }
 }
 
-void take_error(const std::vector<uint8_t> &payload, Asked *asked) {
-  if (payload.size() < ERROR_PREFIX_BYTES)
+// Where it has an offset, that is of what is broken.
+void take_error(const std::vector<uint8_t> &payload, bool has_offset, Asked *asked) {
+  const size_t offset_bytes = has_offset ? 8 : 0;
+  if (payload.size() < ERROR_PREFIX_BYTES + offset_bytes)
     fail("an error is too short");
   asked->error = decode_u32(payload.data());
   const size_t words = be16toh(load<uint16_t>(payload.data() + 4));
-  if (asked->error == 0 || payload.size() != ERROR_PREFIX_BYTES + words)
+  if (asked->error == 0 || payload.size() != ERROR_PREFIX_BYTES + words + offset_bytes)
     fail("an error has no number, or another length");
+  if (!has_offset)
+    return;
+  const uint64_t offset = decode_u64(payload.data() + ERROR_PREFIX_BYTES + words);
+  const bool is_inside = offset >= asked->offset && offset - asked->offset < asked->length_bytes;
+  if (!is_inside || (asked->error == NBD_EIO && !is_broken(offset)))
+    fail("an error is said to be at %llu", static_cast<unsigned long long>(offset));
 }
 
 } // namespace
 
 std::vector<uint8_t> encode_header(ReplyStyle style, uint64_t cookie, const Asked &asked) {
-  std::vector<uint8_t> bytes = encode_request(asked.type, cookie, asked.offset, asked.length_bytes);
+  std::vector<uint8_t> bytes =
+      encode_request(asked.type, cookie, asked.offset, asked.length_bytes, asked.flags);
   if (style != ReplyStyle::extended)
     return bytes;
   bytes.resize(EXTENDED_REQUEST_BYTES);
   encode_u32(bytes.data(), NBD_EXTENDED_REQUEST_MAGIC);
   if (asked.type == NBD_CMD_WRITE)
-    encode_u16(bytes.data() + 4, NBD_CMD_FLAG_PAYLOAD_LEN);
+    encode_u16(bytes.data() + 4, asked.flags | NBD_CMD_FLAG_PAYLOAD_LEN);
   encode_u64(bytes.data() + 24, asked.length_bytes);
   return bytes;
 }
@@ -137,7 +149,10 @@ void take_payload(const Reply &reply, const std::vector<uint8_t> &payload, Asked
     take_status(ReplyStyle::extended, payload, asked);
     break;
   case NBD_REPLY_TYPE_ERROR:
-    take_error(payload, asked);
+    take_error(payload, false, asked);
+    break;
+  case NBD_REPLY_TYPE_ERROR_OFFSET:
+    take_error(payload, true, asked);
     break;
   default:
     fail("a chunk is of type %u", reply.type);

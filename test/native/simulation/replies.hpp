@@ -12,10 +12,13 @@ namespace simulation {
 // What a client has asked for, and what of it has come.
 struct Asked {
   uint16_t type = 0;
+  uint16_t flags = 0; // NBD_CMD_FLAG_*
   uint64_t offset = 0;
   uint32_t length_bytes = 0;
   uint64_t received_bytes = 0; // of a read, or of a status
+  unsigned chunks = 0;         // that it has come in, or extents of a status
   uint32_t error = 0;
+  uint32_t expected_error = 0;     // whatever the disk says; 0: it is the disk that says
   std::vector<uint64_t> durable{}; // of a flush: see Durable::needed
 };
 

@@ -1,6 +1,7 @@
 // See run.hpp.
 #include "run.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <deque>
 #include <memory>
@@ -8,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "backend/emulate.hpp"
+#include "backend/sparse_reads.hpp"
 #include "backend/turns.hpp"
 #include "base/thread_pool.hpp"
 #include "client.hpp"
@@ -19,9 +22,10 @@
 #include "nbd/connection.hpp"
 #include "plan.hpp"
 #include "plugin.hpp"
+#include "requests.hpp"
 #include "system.hpp"
 #include "threads.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace simulation {
 
@@ -34,7 +38,6 @@ constexpr int64_t LONGEST_RUN_NS = 120'000 * NS_PER_MS;
 // After this all threads have gone that wait for work.
 constexpr int64_t QUIET_NS = 10'000 * NS_PER_MS;
 constexpr int64_t EXCUSED_NS = 300 * NS_PER_MS;
-constexpr uint16_t FLAGS = wire::NBD_FLAG_HAS_FLAGS | wire::NBD_FLAG_SEND_FLUSH;
 constexpr nbd::MetaContext CONTEXT{CONTEXT_ID, backend::ContextStatus::ALLOCATION};
 
 // As schedule::Runtime::make_for_system has it, but not for ever.
@@ -53,11 +56,13 @@ class Run;
 // One client and its connection.
 struct Session final : Excuses {
   explicit Session(const Run &run) : run(run) {}
-  bool may_wait(size_t unanswered, uint64_t bytes) const override;
+  bool may_wait(const Waiting &waiting) const override;
+  bool is_overdue(const Asked &asked) const override;
 
   const Run &run;
   std::shared_ptr<nbd::ClientContext> context;
-  std::shared_ptr<nbd::Connection> connection;
+  std::shared_ptr<nbd::Connection> connection; // until it has closed
+  std::weak_ptr<nbd::Connection> known;
   SimulatedBackend *backend = nullptr; // as long as the connection lives
   std::optional<Client> client;
   bool is_open = false;
@@ -77,6 +82,8 @@ public:
 
   Outcome carry_out();
   bool is_busy() const;
+  bool may_be_others_turn() const;
+  bool is_stopping() const { return is_stopping_; }
   bool may_be_in_layer() const;
   // There is less than those ask for who wait for it.
   bool is_short() const {
@@ -107,16 +114,19 @@ private:
   std::shared_ptr<host::ServerContext> server_;
   std::deque<Session> sessions_;
   unsigned disturbers_ = 0;
+  bool is_stopping_ = false;
 };
 
 // All of its requests are at the plugin, or as many as may be, or were until a moment ago; or
 // memory is short, which those of others may have.
-bool Session::may_wait(size_t unanswered, uint64_t bytes) const {
+bool Session::may_wait(const Waiting &waiting) const {
   if (!is_open || (run.is_short() && run.is_busy()))
     return true;
-  // It may be others' turn, or their plugin that is flushed.
-  const bool may_be_others = run.plan().turns > 0 || run.plan().layer == LayerKind::multi_conn;
-  if (may_be_others && run.is_busy())
+  // What others have written is flushed, which a connection that ends waits for as well.
+  const bool may_end = waiting.unanswered == 0 || run.is_stopping();
+  const bool may_flush_others =
+      run.plan().layer == LayerKind::multi_conn && (waiting.flushes || may_end);
+  if (run.may_be_others_turn() || (may_flush_others && run.is_busy()))
     return true;
   if (now_ns() - backend->last_busy_ns < EXCUSED_NS || run.may_be_in_layer())
     return true;
@@ -124,17 +134,34 @@ bool Session::may_wait(size_t unanswered, uint64_t bytes) const {
     return false;
   const Plan &plan = run.plan();
   // A connection that ends reads no more, but waits for the plugin.
-  const bool may_be_ending = plan.stops || plan.refuse_memory_one_in > 0;
+  const bool may_be_ending = run.is_stopping() || plan.refuse_memory_one_in > 0;
   // Or waits for memory, of which it may have no more until something is answered.
-  const bool may_be_full = bytes > plan.connection_bytes / 2;
+  const bool may_be_full = waiting.bytes > plan.connection_bytes / 2;
   const bool is_all_it_may = !plan.answers_later && backend->busy >= plan.max_threads;
-  return may_be_ending || may_be_full || is_all_it_may || backend->busy >= unanswered;
+  return may_be_ending || may_be_full || is_all_it_may || backend->busy >= waiting.unanswered;
+}
+
+// Whatever else the connection waits for. Without memory for what comes next, it may be ending.
+bool Session::is_overdue(const Asked &asked) const {
+  if (!is_open || asked.type != wire::NBD_CMD_READ || run.plan().refuse_memory_one_in > 0)
+    return false;
+  const int64_t read_ns = backend->read_ns(asked.offset, asked.length_bytes);
+  return read_ns != NEVER && now_ns() - read_ns > EXCUSED_NS;
 }
 
 // What has had to wait for the memory of another request is delayed only now.
 bool Run::may_be_in_layer() const {
   const int64_t delay_ns = static_cast<int64_t>(plan_.layer_delay_ms) * NS_PER_MS;
   return plan_.layer == LayerKind::delay && now_ns() - plugin_.last_busy_ns < delay_ns + EXCUSED_NS;
+}
+
+bool Run::may_be_others_turn() const {
+  if (plan_.turns == 0)
+    return false;
+  // A worker makes one call after the other.
+  const bool needs_workers = !plan_.answers_later && plan_.turn_workers > 0;
+  const unsigned most = needs_workers ? std::min(plan_.turns, plan_.turn_workers) : plan_.turns;
+  return plugin_.busy >= most || now_ns() - plugin_.last_busy_ns < EXCUSED_NS;
 }
 
 bool Run::is_busy() const {
@@ -147,13 +174,17 @@ bool Run::start(Session &session, unsigned number, int fd) {
   auto own = std::make_unique<SimulatedBackend>(plugin_, number);
   session.backend = own.get();
   std::unique_ptr<backend::Backend> backend = std::move(own);
+  base::Threads &threads = process_.resources.of_backends.threads;
+  backend = std::make_unique<backend::Emulation>(std::move(backend), threads);
+  if (plan_.looks_for_holes)
+    backend = std::make_unique<backend::SparseReads>(std::move(backend), threads);
   if (turns_)
     backend = std::make_unique<backend::Turns>(std::move(backend), turns_);
   std::string error;
   if (!backend->prepare(backend::WANTS_ALL, &error))
     fail("a backend is not prepared");
   backend = layers_.open(std::move(backend), *session.context);
-  nbd::TransmissionSettings settings{.flags = FLAGS,
+  nbd::TransmissionSettings settings{.flags = offered_flags(plan_),
                                      .limits = {.threads = plan_.max_threads,
                                                 .spin_us = plan_.spin_us,
                                                 .grace = plan_.grace,
@@ -168,10 +199,12 @@ bool Run::start(Session &session, unsigned number, int fd) {
       nbd::Ends{session.context, std::move(transport), std::move(backend), loop_.poller()},
       settings, [&session](const auto &) {
         session.is_open = false;
+        session.connection.reset(); // from here on it is its threads'
         look_at_waits();
       });
+  session.known = session.connection;
   session.is_open = true;
-  if (session.connection->start())
+  if (const auto starting = session.connection; starting->start())
     return true;
   session.is_open = false;
   session.connection->take_backend()->close_unused();
@@ -187,8 +220,8 @@ void Run::connect(Session &session, unsigned number) {
   session.client.emplace(clients_, number, pair.client, session);
   // Who has no memory for what a client sends can only hang up.
   const bool may_be_left = plan_.loop_ends && plan_.refuse_threads_one_in > 0;
-  if (plan_.stops || plan_.stall_timeout.count() > 0 || plan_.refuse_memory_one_in > 0 ||
-      may_be_left)
+  const bool may_be_cut = plan_.stall_timeout.count() > 0 && session.client->may_stall();
+  if (may_be_cut || plan_.refuse_memory_one_in > 0 || may_be_left)
     session.client->expect_end();
   const bool is_started = start(session, number, pair.server);
   if (!is_started)
@@ -198,16 +231,16 @@ void Run::connect(Session &session, unsigned number) {
     disturb(session);
 }
 
-// Some time later, the connection is cut.
+// Some time later, the connection is cut, or the client refused.
 void Run::disturb(Session &session) {
   session.client->expect_end();
   disturbers_++;
   start_fiber("who cuts", [this, &session] {
     sleep_for_some_time(3 * NS_PER_MS);
-    if (random_of_run().one_in(2))
-      session.connection->abort();
-    else
-      session.context->disconnect(true);
+    if (const auto connection = session.connection; connection && random_of_run().one_in(3))
+      connection->abort();
+    else // or what it asks from now on is refused
+      session.context->disconnect(random_of_run().one_in(2));
     disturbers_--;
     look_at_waits();
   });
@@ -223,10 +256,14 @@ void Run::connect_all(unsigned first) {
 
 void Run::stop() {
   sleep_for_some_time(5 * NS_PER_MS);
+  is_stopping_ = true;
+  for (Session &session : sessions_)
+    if (session.client)
+      session.client->expect_end();
   server_->announce_stop();
   for (Session &session : sessions_)
-    if (session.connection && session.is_open)
-      session.connection->stop();
+    if (const auto connection = session.connection; connection && session.is_open)
+      connection->stop();
 }
 
 void Run::wait_until_over() {
@@ -294,7 +331,7 @@ Outcome Run::carry_out() {
   Outcome outcome{switches(), digest(), 0};
   for (Session &session : sessions_) {
     outcome.answered += session.client ? session.client->answered : 0;
-    if (session.connection.use_count() > 1)
+    if (!session.known.expired())
       fail("a connection is kept for ever");
   }
   refuse_threads(0);

@@ -280,7 +280,9 @@ int __wrap_pipe2(int *, int) {
 }
 
 void *__real_mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset);
-void *__wrap_mmap(void *, size_t length, int protection, int flags, int fd, off_t offset) {
+void *__wrap_mmap(void *wanted, size_t length, int protection, int flags, int fd, off_t offset) {
+  if (!is_run_going_on()) // what the process keeps for ever
+    return __real_mmap(wanted, length, protection, flags, fd, offset);
   enter_system();
   if (refuse_memory_one_in > 0 && random_of_run().one_in(refuse_memory_one_in)) {
     errno = ENOMEM;
