@@ -105,7 +105,7 @@ void TurnQueue::serve_waiting(Lock &lock) {
     grant_first();
   }
   const bool may_need_more = workers_ > 0 && wanted_workers_ < most_workers_;
-  const bool has_no_thread = workers_ == 0 && running_.load() < most_;
+  const bool has_no_thread = workers_ < usable_workers() && running_.load() < most_;
   if (!waiting_.empty() && (may_need_more || has_no_thread))
     look_later();
 }
@@ -152,9 +152,14 @@ void TurnQueue::call_here(Lock &lock) {
 }
 
 // Locked. Those inside calls take nothing of what waits now.
+size_t TurnQueue::usable_workers() const {
+  return std::min<size_t>(wanted_workers_, called_.size() + waiting_.size());
+}
+
+// Locked.
 void TurnQueue::start_workers() {
-  const auto wanted = std::min<size_t>(wanted_workers_, called_.size() + waiting_.size());
-  while (workers_ < wanted && resources_.threads.run([self = shared_from_this()] { self->work(); }))
+  const size_t usable = usable_workers();
+  while (workers_ < usable && resources_.threads.run([self = shared_from_this()] { self->work(); }))
     workers_++;
 }
 

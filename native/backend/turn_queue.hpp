@@ -73,6 +73,7 @@ private:
   void grant_first();
   void call_first(Lock &lock);
   void call_here(Lock &lock);
+  size_t usable_workers() const;
   void start_workers();
   void work();
   bool calls_next(Lock &lock);

@@ -175,6 +175,31 @@ TEST_CASE("a request waits until a thread is free again") {
   CHECK(world.client.answered.size() == 1);
 }
 
+TEST_CASE("a second worker starts once there is a thread for it, although the first is in a call") {
+  Simulated world(2);
+  unsigned calls = 0;
+  const auto let_time_pass = [&](bool has_threads) {
+    world.threads.has_any = has_threads;
+    world.clock.advance(std::chrono::milliseconds(2));
+    world.timers.run_due();
+  };
+  Turns turns(std::make_unique<Plugin>([&](Request &request) {
+                if (++calls == 1) {
+                  let_time_pass(false);
+                  let_time_pass(true);
+                  world.threads.run_one();
+                  CHECK(calls == 2);
+                }
+                request.complete(0);
+              }),
+              world.queue(2));
+  for (Request &request : world.requests)
+    turns.submit(request, Caller::must_not_block);
+  while (world.threads.run_one()) {
+  }
+  CHECK(world.client.answered.size() == 2);
+}
+
 TEST_CASE("without a thread for a worker, who may block makes the calls that wait, in order") {
   Simulated world(4);
   Turns turns(Simulated::answering(), world.queue(1));
