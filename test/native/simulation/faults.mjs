@@ -127,4 +127,34 @@ export const FAULTS = [
     from: "    leave();\n    memory_.give_back",
     to: "    memory_.give_back",
   },
+  {
+    name: "a worker too few: those inside calls count for what waits",
+    file: "backend/turn_queue.cpp",
+    from: "called_.size() + waiting_.size());\n}",
+    to: "waiting_.size());\n}",
+  },
+  {
+    name: "a thread too few: one that the system has refused is still counted",
+    file: "nbd/leader_threads.cpp",
+    from: "  });\n  if (!running)\n    threads_.fetch_sub(1, std::memory_order_relaxed);\n}",
+    to: "  });\n  (void)running;\n}",
+  },
+  {
+    name: "lost FUA: no flush follows what has to be durable",
+    file: "backend/emulate.cpp",
+    from: "  needs_flush_ = true;\n  return 0;",
+    to: "  return 0;",
+  },
+  {
+    name: "lost flush: one of another connection that fails counts as flushed",
+    file: "filters/multi_conn_flush.cpp",
+    from: "  if (error == 0)\n    member_->flushed.raise(time_);",
+    to: "  if (error == 0 || error == EIO)\n    member_->flushed.raise(time_);",
+  },
+  {
+    name: "lost flag: a read that has to come in one piece may have holes",
+    file: "nbd/leader.cpp",
+    from: " &&\n        (request->flags & wire::NBD_CMD_FLAG_DF) == 0)",
+    to: ")",
+  },
 ];

@@ -123,19 +123,19 @@ bool Session::may_wait(const Waiting &waiting) const {
   if (!is_open || (run.is_short() && run.is_busy()))
     return true;
   // What others have written is flushed, which a connection that ends waits for as well.
-  const bool may_end = waiting.unanswered == 0 || run.is_stopping();
-  const bool may_flush_others =
-      run.plan().layer == LayerKind::multi_conn && (waiting.flushes || may_end);
+  const Plan &plan = run.plan();
+  const bool may_be_left = plan.loop_ends && plan.refuse_threads_one_in > 0;
+  const bool may_be_ending = run.is_stopping() || plan.refuse_memory_one_in > 0 || may_be_left;
+  const bool may_flush_others = plan.layer == LayerKind::multi_conn &&
+                                (waiting.flushes || waiting.unanswered == 0 || may_be_ending);
   if (run.may_be_others_turn() || (may_flush_others && run.is_busy()))
     return true;
   if (now_ns() - backend->last_busy_ns < EXCUSED_NS || run.may_be_in_layer())
     return true;
   if (backend->busy == 0)
     return false;
-  const Plan &plan = run.plan();
-  // A connection that ends reads no more, but waits for the plugin.
-  const bool may_be_ending = run.is_stopping() || plan.refuse_memory_one_in > 0;
-  // Or waits for memory, of which it may have no more until something is answered.
+  // A connection that ends reads no more, but waits for the plugin; or waits for memory, of which
+  // it may have no more until something is answered.
   const bool may_be_full = waiting.bytes > plan.connection_bytes / 2;
   const bool is_all_it_may = !plan.answers_later && backend->busy >= plan.max_threads;
   return may_be_ending || may_be_full || is_all_it_may || backend->busy >= waiting.unanswered;
