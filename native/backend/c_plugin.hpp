@@ -29,7 +29,8 @@ struct PluginFailure {
   bool is_logged;    // by the plugin itself
 };
 
-// The thread that starts the server calls these, in the order of the declarations.
+// The thread that starts the server calls these, in the order of the declarations; but get_ready of
+// an asynchronous plugin is called on any thread, and may block.
 class CPlugin : public std::enable_shared_from_this<CPlugin> {
 public:
   // std::nullopt is success.

@@ -131,6 +131,7 @@ enum class Failure {
   tls,      // the certificate, or the handshake
   silence,  // too slow, or silent
   lost,     // the connection was lost before the end
+  reset,    // the server ended the response before its end, but not the connection (HTTP/2)
   too_long, // more than requested, or than the limits allow
   deadline, // passed during an attempt, or while the request waited for a connection
   stopped,  // by stop()

@@ -139,7 +139,6 @@ struct curl_version_info_data {
   X(CURL_GLOBAL_ALL, 3)                                                                            \
   X(CURL_HTTP_VERSION_1_1, 2)                                                                      \
   X(CURL_HTTP_VERSION_1_0, 1)                                                                      \
-  X(CURL_HTTP_VERSION_2_0, 3)                                                                      \
   X(CURL_HTTP_VERSION_2TLS, 4)                                                                     \
   X(CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE, 5)                                                        \
   X(CURL_IPRESOLVE_WHATEVER, 0)                                                                    \

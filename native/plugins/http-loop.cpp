@@ -347,6 +347,7 @@ std::optional<Clock::duration> Client::Loop::pause_before_next(const Transfer &t
     break;
   case Failure::silence:
   case Failure::lost:
+  case Failure::reset:
     is_passing = retry.again == Again::safely;
     break;
   default:

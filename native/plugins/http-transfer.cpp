@@ -33,10 +33,6 @@ char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
 }
 
-bool is_http2(int code) {
-  return code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM;
-}
-
 bool is_same_name(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](char x, char y) { return lower(x) == y; });
@@ -256,11 +252,19 @@ std::unique_ptr<Job> Transfer::end(int code) {
   response.failure = given_up_ != Failure::none ? given_up_ : failure_of(code);
   if (response.failure == Failure::none)
     return std::move(job_);
-  const bool is_lost = response.failure == Failure::connect || response.failure == Failure::lost;
-  if (response.failure == Failure::tls || response.failure == Failure::other)
+  switch (response.failure) {
+  case Failure::tls:
+  case Failure::reset:
+  case Failure::other:
     response.reason = words_of(code);
-  else if (is_lost)
-    response.reason = reason_of_loss(code);
+    break;
+  case Failure::connect:
+  case Failure::lost:
+    response.reason = code == CURLE_HTTP2 ? words_of(code) : reason_of_loss(code);
+    break;
+  default:
+    break;
+  }
   return std::move(job_);
 }
 
@@ -270,8 +274,6 @@ std::string Transfer::words_of(int code) const {
 }
 
 std::string Transfer::reason_of_loss(int code) const {
-  if (is_http2(code))
-    return words_of(code);
   long number = 0;
   library_.curl_easy_getinfo(easy_, CURLINFO_OS_ERRNO, &number);
   if (number > 0)
@@ -306,8 +308,9 @@ Failure Transfer::failure_of(int code) {
   case CURLE_SEND_ERROR:
   case CURLE_RECV_ERROR:
   case CURLE_HTTP2:
-  case CURLE_HTTP2_STREAM:
     return Failure::lost;
+  case CURLE_HTTP2_STREAM:
+    return Failure::reset;
   case CURLE_WRITE_ERROR: // on_header or on_body refused more
     return is_text_full_ ? Failure::none : Failure::too_long;
   default:

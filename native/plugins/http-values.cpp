@@ -131,7 +131,8 @@ int http_version_of(const std::string &value) {
                 {{"none", CURL_HTTP_VERSION_1_1},
                  {"1.0", CURL_HTTP_VERSION_1_0},
                  {"1.1", CURL_HTTP_VERSION_1_1},
-                 {"2.0", CURL_HTTP_VERSION_2_0},
+                 // RFC 9113 has no upgrade from HTTP/1.1 any more: only TLS agrees on it.
+                 {"2.0", CURL_HTTP_VERSION_2TLS},
                  {"2TLS", CURL_HTTP_VERSION_2TLS},
                  {"2-prior-knowledge", CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE}});
 }

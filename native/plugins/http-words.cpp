@@ -131,6 +131,8 @@ std::string explain(const Response &response) {
     return "the server does not answer in time";
   case Failure::lost:
     return "the connection was lost" + reason;
+  case Failure::reset:
+    return "the server broke off its response" + reason;
   case Failure::too_long:
     return "the server sent more data than requested";
   case Failure::deadline:

@@ -121,7 +121,7 @@ void name_unfinished(const Cluster &cluster, const std::string &name) {
     if (is_unfinished(one, name))
       warn_operator("the image " + cluster.full_name(one) +
                     " is unfinished: a server is creating it now, or was killed while it did; "
-                    "in that case remove it with: rbd rm " +
+                    "if no server is creating it, remove it with: rbd rm " +
                     cluster.full_name(one));
 }
 

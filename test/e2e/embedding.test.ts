@@ -76,7 +76,7 @@ test("mistakes are AsyncnbdErrors with codes", async () => {
     await assert.rejects(serve({ plugin: ram(), signal: AbortSignal.abort() }));`);
 });
 
-test("a program may be what a plugin asks when it starts", async () => {
+test("while a plugin starts, the program may serve what it asks for", async () => {
   await program(`
     import { createServer } from "node:http";
     const disk = Buffer.alloc(1 << 20, 7);

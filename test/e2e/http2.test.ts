@@ -1,6 +1,5 @@
 // The http plugin over HTTP/2, which users may choose: many requests on one connection.
 
-import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -15,9 +14,11 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { connect } from "../../src/client/index.js";
 import { Authority } from "../support/certificates.js";
+import { run } from "../support/command.js";
 import { randomOf } from "../support/random.js";
-import { sanitizer, startServer } from "../support/server.js";
+import { asyncnbd, sanitizer, startServer } from "../support/server.js";
 import { refusal } from "../support/web-disk.js";
+import { startWeb as startPlainWeb } from "../support/web-server.js";
 
 const MIB = 1 << 20;
 const IN_FLIGHT = 64;
@@ -161,9 +162,16 @@ describe.skipIf(sanitizer !== undefined)("over TLS", () => {
   });
 });
 
-const libcurl = spawnSync("curl", ["--version"], { encoding: "utf8" }).stdout;
-
-test.runIf(libcurl.includes("libcurl/7.88"))("libcurl 7.88 is not used without TLS", async () => {
+test("libcurl 7.88 cannot use a connection without TLS twice", async ({ skip }) => {
+  const { stdout } = await run([...asyncnbd, "--dump-plugin", "http"]);
+  if (!stdout.includes("http_libcurl_version=7.88")) skip();
   const words = await refusal("http://127.0.0.1:1/disk.img", "http-version=2-prior-knowledge");
   expect(words).toContain("does not work with libcurl 7.88");
+});
+
+test("without TLS, HTTP/2 is not asked for", async () => {
+  const web = await startPlainWeb(content);
+  await readAll(web.url, "http-version=2.0");
+  expect(new Set(web.requests.map(({ httpVersion }) => httpVersion))).toEqual(new Set(["1.1"]));
+  expect(web.requests.some(({ headers }) => "upgrade" in headers)).toBe(false);
 });
