@@ -10,6 +10,7 @@
 #include "addon/js_queue.hpp"
 #include "addon/log_wrap.hpp"
 #include "addon/runtime.hpp"
+#include "addon/server_wrap.hpp"
 #include "cplugin/filter_place.hpp"
 #include "filters/debug_flags.hpp"
 #include "filters/registry.hpp"
@@ -145,8 +146,9 @@ Napi::Value is_shutdown_requested(const Napi::CallbackInfo &info) {
   return Napi::Boolean::New(info.Env(), chain != nullptr && chain->is_shutdown_requested());
 }
 
-// dropChain(number, log): a promise. Called once by each thread that has made it, after its last
-// client. Its filters may block.
+// dropChain(number, log, server): a promise. Called once by each thread that has made it, after its
+// last client. Its filters may block; with a server, setRef of that says whether the event loop
+// stays alive meanwhile.
 Napi::Value drop_chain(const Napi::CallbackInfo &info) {
   const std::shared_ptr<backend::Chain> dropped =
       shared_chains().drop(info[0].As<Napi::Number>().Uint32Value());
@@ -158,7 +160,8 @@ Napi::Value drop_chain(const Napi::CallbackInfo &info) {
         const host::LogScope scope(log);
         dropped->end();
       },
-      undefined);
+      undefined,
+      info[2].IsObject() ? ServerWrap::Unwrap(info[2].As<Napi::Object>())->hold() : nullptr);
 }
 
 } // namespace

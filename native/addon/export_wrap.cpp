@@ -126,7 +126,7 @@ ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : PluginCalls(info) {
   Napi::Object options = info[2].As<Napi::Object>();
   if (options.Get("isForAll").ToBoolean()) {
     client_->context = std::make_shared<host::NoClient>(*client_->context);
-    client_->hold.reset();
+    client_->hold = session->server_hold();
   } else {
     session->give_up_with(client_);
   }

@@ -4,6 +4,7 @@
 #include "addon/js_queue.hpp"
 #include "addon/log_wrap.hpp"
 #include "addon/runtime.hpp"
+#include "addon/server_wrap.hpp"
 #include "host/log_scope.hpp"
 
 namespace asyncnbd::addon {
@@ -57,7 +58,7 @@ Napi::Value PluginWrap::get_ready(const Napi::CallbackInfo &info) {
   return deferred.Promise();
 }
 
-// drained(log): a promise.
+// drained(log, server): a promise.
 Napi::Value PluginWrap::drained(const Napi::CallbackInfo &info) {
   if (library_->table().drained == nullptr) // most plugins: no thread for that
     return promise_of_nothing(info.Env());
@@ -67,7 +68,7 @@ Napi::Value PluginWrap::drained(const Napi::CallbackInfo &info) {
         const host::LogScope scope(log);
         plugin->drained();
       },
-      undefined);
+      undefined, ServerWrap::Unwrap(info[1].As<Napi::Object>())->hold());
 }
 
 // dump(write, model): `write` gets our lines before the plugin prints its own.

@@ -1,7 +1,6 @@
 // See server_wrap.hpp.
 #include "addon/server_wrap.hpp"
 
-#include "addon/js_queue.hpp"
 #include "addon/log_wrap.hpp"
 
 namespace asyncnbd::addon {
@@ -10,6 +9,7 @@ Napi::Function ServerWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeServer",
                      {
                          InstanceMethod("announceStop", &ServerWrap::announce_stop),
+                         InstanceMethod("setRef", &ServerWrap::set_ref),
                          InstanceMethod("release", &ServerWrap::release),
                      });
 }
@@ -30,10 +30,17 @@ ServerWrap::ServerWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   context_ = std::make_shared<host::ServerContext>(on_shutdown, LogWrap::target_of(info[2]));
   budget_ = std::make_shared<base::MemoryBudget>(
       static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value()));
+  hold_ = std::make_shared<LoopHold>(JsQueue::of(info.Env()));
 }
 
 Napi::Value ServerWrap::announce_stop(const Napi::CallbackInfo &info) {
   context_->announce_stop();
+  return info.Env().Undefined();
+}
+
+// setRef(isRef): whether calls that are no client's keep the event loop alive.
+Napi::Value ServerWrap::set_ref(const Napi::CallbackInfo &info) {
+  hold_->set_ref(info[0].As<Napi::Boolean>());
   return info.Env().Undefined();
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <napi.h>
 
+#include "addon/js_queue.hpp"
 #include "base/memory_budget.hpp"
 #include "host/context.hpp"
 
@@ -17,14 +18,18 @@ public:
 
   const std::shared_ptr<host::ServerContext> &context() const { return context_; }
   const std::shared_ptr<base::MemoryBudget> &budget() const { return budget_; }
+  // For calls of a plugin or filter that are no client's.
+  const std::shared_ptr<LoopHold> &hold() const { return hold_; }
 
 private:
   Napi::Value announce_stop(const Napi::CallbackInfo &info);
+  Napi::Value set_ref(const Napi::CallbackInfo &info);
   Napi::Value release(const Napi::CallbackInfo &info);
 
   std::shared_ptr<Napi::FunctionReference> on_shutdown_;
   std::shared_ptr<host::ServerContext> context_;
   std::shared_ptr<base::MemoryBudget> budget_;
+  std::shared_ptr<LoopHold> hold_;
 };
 
 } // namespace asyncnbd::addon

@@ -77,7 +77,8 @@ Napi::Function SessionWrap::define(Napi::Env env) {
 }
 
 // new NativeSession(server, { inFd, outFd, number, readonly, threads }); owns the descriptors.
-SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : PluginCalls(info) {
+SessionWrap::SessionWrap(const Napi::CallbackInfo &info)
+    : PluginCalls(info), server_hold_(ServerWrap::Unwrap(info[0].As<Napi::Object>())->hold()) {
   Napi::Env env = info.Env();
   ServerWrap *server = ServerWrap::Unwrap(info[0].As<Napi::Object>());
   Napi::Object options = info[1].As<Napi::Object>();

@@ -25,6 +25,7 @@ public:
 
   const std::shared_ptr<host::CallContext> &context() const { return client_->context; }
   const std::shared_ptr<LoopHold> &hold() const { return hold_; }
+  const std::shared_ptr<LoopHold> &server_hold() const { return server_hold_; }
   // Another export that the client has opened: during the handshake, abort gives that up too.
   void give_up_with(const SharedPluginClient &other) { others_.push_back(other); }
 
@@ -57,6 +58,7 @@ private:
   int out_fd_;
   host::LoggedClient logged_;
   std::shared_ptr<LoopHold> hold_; // the client's, for calls and the transmission phase
+  const std::shared_ptr<LoopHold> server_hold_;
   std::shared_ptr<nbd::ClientContext> client_context_; // until the start
   std::vector<std::weak_ptr<PluginClient>> others_;
   std::shared_ptr<base::MemoryBudget> budget_;

@@ -1,6 +1,6 @@
 // C plugins, nbdkit's filters and native filters, as native/addon has them for JavaScript.
 
-import type { NativeLog } from "./types.js";
+import type { NativeLog, NativeServer } from "./types.js";
 
 /** undefined: success. Else what went wrong; `isLogged`: the plugin has logged these words. */
 export type Failure = { readonly words: string; readonly isLogged: boolean } | undefined;
@@ -42,7 +42,7 @@ export interface NativePlugin {
   getReady(log: NativeLog | undefined): Promise<Failure>;
   afterFork(): Failure;
   /** The same, before `cleanup`; it may block for ever. */
-  drained(log: NativeLog | undefined): Promise<void>;
+  drained(log: NativeLog | undefined, server: NativeServer): Promise<void>;
   /** If after_fork was called; no session may be left. This and `unload` may block. */
   cleanup(): void;
   unload(): void;

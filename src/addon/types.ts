@@ -29,6 +29,8 @@ export interface NativeLog {
 export interface NativeServer {
   /** Ends plugins' sleeps and wakes connections that wait for requests. */
   announceStop(): void;
+  /** Whether the process stays alive for calls that are no client's, as it does at first. */
+  setRef(isRef: boolean): void;
   /** The last call: no new session may be made. Those that have not ended keep what they need. */
   release(): void;
 }
@@ -102,8 +104,11 @@ export interface Addon {
   readyChain(chain: number, threadModel: number, log: NativeLog | undefined): Promise<void>;
   /** Whether one of its filters has asked for the server's end. */
   isShutdownRequested(chain: number): boolean;
-  /** By each thread that has made it, after its last client: what filters keep of disks is gone. */
-  dropChain(chain: number, log: NativeLog | undefined): Promise<void>;
+  /**
+   * By each thread that has made it, after its last client: what filters keep of disks is gone.
+   * `server`: while it waits; see NativeServer.setRef.
+   */
+  dropChain(chain: number, log: NativeLog | undefined, server?: NativeServer): Promise<void>;
   /** A number for NativeSession.upgradeTls, on any thread; or what is wrong. */
   loadTls(files: TlsFiles): number | string;
   /** Sessions that have begun keep it. */

@@ -2,7 +2,7 @@
 
 import { addon } from "../addon/addon.js";
 import { type Log, processLog } from "../addon/log.js";
-import type { PluginAbout } from "../addon/types.js";
+import type { NativeServer, PluginAbout } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
 import type { CFilter } from "../filters/c-filter.js";
 import { type FilterChoice, openFilters } from "../filters/choice.js";
@@ -160,9 +160,9 @@ export class Chain implements Living {
     }
   }
 
-  /** After the last client. */
-  closeForAll(): Promise<void> {
-    return this.#plugin.closeForAll();
+  /** After the last client of the server's. */
+  closeForAll(server: NativeServer): Promise<void> {
+    return this.#plugin.closeForAll(server);
   }
 
   async cleanup(): Promise<void> {

@@ -1,7 +1,7 @@
 // An export: a disk that clients share. Leads the life of its chain, has the queue of its clients
 // where one of them has it open at a time, and knows who is at it.
 
-import type { NativeTurns, PluginAbout } from "../addon/types.js";
+import type { NativeServer, NativeTurns, PluginAbout } from "../addon/types.js";
 import type { Client } from "../plugins/export-source.js";
 import { Life, type Parameter } from "../plugins/life.js";
 import type { Chain } from "./chain.js";
@@ -67,14 +67,14 @@ export class Export {
 
   /**
    * Resolves when the last client has left, and what was open for all is closed. False: requests that
-   * were given up may still be answered, so the export must not end.
+   * were given up may still be answered, so the export must not end. `server`: the clients'.
    */
-  async drained(): Promise<boolean> {
+  async drained(server: NativeServer): Promise<boolean> {
     if (this.#clients.size > 0)
       await new Promise<void>((resolve) => {
         this.#onEmpty = resolve;
       });
-    await this.#chain.closeForAll();
+    await this.#chain.closeForAll(server);
     return this.#chain.unansweredRequests === 0;
   }
 }

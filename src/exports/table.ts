@@ -1,6 +1,6 @@
 // The table of exports: which one a client gets by the name that it gives. Sessions look it up.
 
-import type { ExportEntry } from "../addon/types.js";
+import type { ExportEntry, NativeServer } from "../addon/types.js";
 import type { Export } from "./export.js";
 
 /** What a name stands for. */
@@ -61,8 +61,9 @@ export class ExportTable {
   }
 
   /** See Export.drained. */
-  async drained(): Promise<boolean> {
-    const drained = await Promise.all([...this.#exports.values()].map((one) => one.drained()));
+  async drained(server: NativeServer): Promise<boolean> {
+    const all = [...this.#exports.values()];
+    const drained = await Promise.all(all.map((one) => one.drained(server)));
     return drained.every((isUnused) => isUnused);
   }
 }

@@ -3,7 +3,7 @@
 import { addon } from "../addon/addon.js";
 import { throwIfFailed } from "../addon/failure.js";
 import { type Log, processLog } from "../addon/log.js";
-import type { Failure, NativePlugin, PluginAbout } from "../addon/types.js";
+import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/types.js";
 import { didYouMean } from "../config/nearest.js";
 import type { Client } from "./export-source.js";
 import { type ParameterValue, type SingleValue, valuesIn } from "./life.js";
@@ -143,10 +143,10 @@ export class CPlugin implements PluginInstance {
     }
   }
 
-  async closeForAll(): Promise<void> {
-    await this.#chain?.closeForAll();
-    await this.#runner?.closeForAll();
-    await this.#native.drained(this.#log.native);
+  async closeForAll(server: NativeServer): Promise<void> {
+    await this.#chain?.closeForAll(server);
+    await this.#runner?.closeForAll(server);
+    await this.#native.drained(this.#log.native, server);
   }
 
   /** Once, whichever comes first. */

@@ -2,7 +2,7 @@
 
 import { addon } from "../addon/addon.js";
 import type { Log } from "../addon/log.js";
-import type { ChainFacts, NativeFilter } from "../addon/types.js";
+import type { ChainFacts, NativeFilter, NativeServer } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
 import { sharedName } from "./thread-group.js";
 
@@ -53,15 +53,15 @@ export class NativeChain {
   }
 
   /** After the last client: what a filter has opened for all clients. */
-  async closeForAll(): Promise<void> {
-    if (this.#facts?.opensForAll) await this.drop();
+  async closeForAll(server: NativeServer): Promise<void> {
+    if (this.#facts?.opensForAll) await this.drop(server);
   }
 
   /** The same. */
-  async drop(): Promise<void> {
+  async drop(server?: NativeServer): Promise<void> {
     const facts = this.#facts;
     this.#facts = undefined;
-    if (facts !== undefined) await addon().dropChain(facts.number, this.#log.native);
+    if (facts !== undefined) await addon().dropChain(facts.number, this.#log.native, server);
   }
 
   /** A filter wants the server to stop, and may have said so before there was one. */

@@ -1,6 +1,6 @@
 // A plugin that has been opened, as the server uses it, whatever language it is written in.
 
-import type { NativeSession, PluginAbout } from "../addon/types.js";
+import type { NativeServer, NativeSession, PluginAbout } from "../addon/types.js";
 import type { Client } from "./export-source.js";
 import type { Living, ParameterValue } from "./life.js";
 import type { Layer } from "./script/layer.js";
@@ -31,7 +31,7 @@ export interface PluginInstance extends Omit<Living, "getReady"> {
   /** `filters`: from now on in front of it; clients meet the first. */
   getReady(filters: readonly Layer[]): Awaitable<void>;
   /** After the last client: closes what filters, and then the plugin, have open for all clients. */
-  closeForAll(): Promise<void>;
+  closeForAll(server: NativeServer): Promise<void>;
   /** What the client's handshake asks, from now on until it goes to another plugin. */
   callsFor(client: Client): HandshakeCalls;
   /** It wants the server to stop, and may have said so before there was one. */

@@ -17,6 +17,7 @@ import { uriOf } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
 import type { Reload } from "../plugins/reload.js";
 import { describeThrown } from "../plugins/script/errno.js";
+import { leaveCallsAtExit } from "./exit.js";
 import type { OpenListeners } from "./listen.js";
 import { exportsOf, type ServedExport } from "./open-export.js";
 import { checkCloseOptions } from "./serve-options.js";
@@ -131,8 +132,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
    * the plugin's end is not called then, and a socket of its own is left to be removed later.
    */
   unref(): this {
-    // Threads may be in a C plugin while the process ends: its code must not be taken away.
-    keepLibrariesAtExit();
+    leaveCallsAtExit();
     this.#server.setRef(false);
     return this;
   }
@@ -144,7 +144,8 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
 
   /**
    * No new clients; requests that have arrived are answered; then the plugin ends. Resolves with
-   * false if some had no answer after `graceMs`: a C plugin is then left in memory.
+   * false if some had no answer after `graceMs`, or a callback has not returned: a C plugin is then
+   * left in memory, and nothing of it keeps the process alive.
    */
   close(options: { readonly graceMs?: number } = {}): Promise<boolean> {
     checkCloseOptions(options);
@@ -164,14 +165,16 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   async #close(graceMs: number | undefined): Promise<boolean> {
     this.#signal?.removeEventListener("abort", this.#onAbort); // it may outlive many servers
     this.ref(); // the plugin is to come to its end
+    let isOver = false;
     try {
-      const isOver = await this.#server.stop(graceMs);
+      isOver = await this.#server.stop(graceMs);
       this.#listeners?.cleanUp();
       closeTls(this.#tls);
       if (isOver) await this.#export.end();
       return isOver;
     } finally {
       await this.#log.drained();
+      if (!isOver) this.unref(); // calls that have not returned may never do so
       this.#tell("close"); // also where the plugin's end fails: there is no server any more
     }
   }
@@ -205,14 +208,6 @@ const settingsOf = (options: ServeOptions, tls: OpenTls): ServerSettings => ({
   maxConnections: options.maxConnections ?? Number.POSITIVE_INFINITY,
   ...(options.stats === "latency" && { latencyGroup: `server ${randomUUID()}` }),
 });
-
-const keepLibraries = (): void => addon().keepLibraries();
-
-/** Once, however often it is asked for. */
-function keepLibrariesAtExit(): void {
-  process.off("exit", keepLibraries);
-  process.on("exit", keepLibraries);
-}
 
 function tell(name: string, listener: () => unknown, log: Log): void {
   const report = (error: unknown): void =>

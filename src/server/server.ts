@@ -204,6 +204,7 @@ export class Server {
     this.#isRef = isRef;
     for (const listener of this.#listeners) listener.setRef(isRef);
     for (const session of this.#sessions.keys()) session.setRef(isRef);
+    this.#native.setRef(isRef);
     if (!(this.#exports instanceof ExportTable)) this.#exports.setRef(isRef);
   }
 
@@ -223,7 +224,7 @@ export class Server {
   async #stop(graceMs: number): Promise<boolean> {
     const { answersMs, cutMs, endMs } = stopTimes(graceMs);
     const drained = this.#drain(answersMs)
-      .then(() => this.#exports.drained())
+      .then(() => this.#exports.drained(this.#native))
       .then((unused) => ({ unused }));
     const timely = await Promise.race([drained, after(cutMs)]);
     if (timely) return timely.unused;

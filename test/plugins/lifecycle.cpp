@@ -43,12 +43,15 @@ void pause_for_ever() {
     pause();
 }
 
+// A thread that is still there when the library's destructors run.
+void wait_for_ever() {
+  std::unique_lock lock(mutex);
+  never.wait(lock, [] { return false; });
+}
+
 // Its destructor waits for who waits for it.
 void hang_destructor() {
-  std::thread([] {
-    std::unique_lock lock(mutex);
-    never.wait(lock, [] { return false; });
-  }).detach();
+  std::thread(wait_for_ever).detach();
 }
 
 // The library's constructor does not return, under the loader's lock.
@@ -59,6 +62,10 @@ void hang_loader() {
 // By a function of the preloaded allocator's.
 void hang_memory() {
   reinterpret_cast<void (*)()>(dlsym(RTLD_DEFAULT, "lock_memory"))();
+}
+
+void be_late() {
+  usleep(2'500'000);
 }
 
 // The log's reader is asleep.
@@ -77,8 +84,13 @@ constexpr Hang HANGS[] = {{"destructor", "after_fork", hang_destructor},
                           {"loader", "after_fork", hang_loader},
                           {"memory", "cleanup", hang_memory},
                           {"log", "cleanup", hang_log},
+                          {"open", "open", pause_for_ever},
+                          {"late open", "open", be_late},
                           {"close", "close", pause_for_ever},
+                          {"late close", "close", be_late},
                           {"drained", "drained", pause_for_ever},
+                          {"waiting drained", "drained", wait_for_ever},
+                          {"late drained", "drained", be_late},
                           {"cleanup", "cleanup", pause_for_ever},
                           {"unload", "unload", pause_for_ever}};
 const Hang *hang;
@@ -161,6 +173,7 @@ void lifecycle_unload() {
 }
 
 void *lifecycle_open(int) {
+  perhaps_hang_in("open");
   return NBDKIT_HANDLE_NOT_NEEDED;
 }
 

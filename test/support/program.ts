@@ -3,7 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { runOk } from "./command.js";
+import { type CommandOptions, type Finished, run, runOk } from "./command.js";
 import { serverEnvironment, temporaryDirectory } from "./server.js";
 
 const index = fileURLToPath(new URL("../../dist/index.js", import.meta.url));
@@ -28,11 +28,20 @@ const ram = (text = "") => definePlugin({
 });
 `;
 
-/** Runs a program, which must end by itself and well. */
-export async function program(body: string): Promise<string> {
+/** Runs a program, which must end by itself. */
+export function runProgram(body: string): Promise<Finished> {
+  return run(...prepared(body));
+}
+
+/** The same, and well. */
+export function program(body: string): Promise<string> {
+  return runOk(...prepared(body));
+}
+
+function prepared(body: string): [readonly string[], CommandOptions] {
   const path = join(temporaryDirectory(), "program.mjs");
   writeFileSync(path, PRELUDE + body);
   // LeakSanitizer's own crash would be taken for the program's.
   const env = { ...serverEnvironment(), ASAN_OPTIONS: "exitcode=99:detect_leaks=0" };
-  return runOk([process.execPath, path], { env });
+  return [[process.execPath, path], { env }];
 }

@@ -3,7 +3,7 @@
 
 import { addon } from "../../addon/addon.js";
 import type { Log } from "../../addon/log.js";
-import type { NativeFilter, OpenedExport } from "../../addon/types.js";
+import type { NativeFilter, NativeServer, OpenedExport } from "../../addon/types.js";
 import { checkedExport, guardedExport } from "../checked-export.js";
 import { type Client, diskOf, type ExportSource } from "../export-source.js";
 import { NativeChain } from "../native-chain.js";
@@ -124,8 +124,8 @@ export class Chain {
   }
 
   /** After the last client: what filters have opened for all clients. */
-  async closeForAll(): Promise<void> {
-    for (const run of this.#ready) if (run instanceof NativeChain) await run.closeForAll();
+  async closeForAll(server: NativeServer): Promise<void> {
+    for (const run of this.#ready) if (run instanceof NativeChain) await run.closeForAll(server);
   }
 
   /** The same. */

@@ -1,6 +1,7 @@
 // Serves clients with exports that JavaScript opens, from getReady to the end.
 
 import type { Log } from "../../addon/log.js";
+import type { NativeServer } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
 import { seesClients } from "../native-chain.js";
@@ -77,8 +78,8 @@ export class ScriptRunner {
   }
 
   /** After the last client. */
-  async closeForAll(): Promise<void> {
-    await this.#chain.closeForAll();
+  async closeForAll(server: NativeServer): Promise<void> {
+    await this.#chain.closeForAll(server);
   }
 
   /** The same. More than once is once. */

@@ -1,7 +1,7 @@
 // A TypeScript plugin as a PluginInstance, from its parameters to its end.
 
 import { type Log, processLog } from "../../addon/log.js";
-import type { PluginAbout } from "../../addon/types.js";
+import type { NativeServer, PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
 import { modelOf } from "../native-chain.js";
@@ -109,8 +109,8 @@ export class ScriptPlugin implements PluginInstance {
     return (this.#runner as ScriptRunner).callsFor(client);
   }
 
-  async closeForAll(): Promise<void> {
-    await this.#runner?.closeForAll();
+  async closeForAll(server: NativeServer): Promise<void> {
+    await this.#runner?.closeForAll(server);
   }
 
   async cleanup(): Promise<void> {

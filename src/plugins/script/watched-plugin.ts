@@ -5,7 +5,7 @@ import { existsSync, type FSWatcher, watch } from "node:fs";
 import { dirname, extname } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Log } from "../../addon/log.js";
-import type { ExportEntry, MetaContextEntry } from "../../addon/types.js";
+import type { ExportEntry, MetaContextEntry, NativeServer } from "../../addon/types.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
 import { Life, type Parameter } from "../life.js";
@@ -155,8 +155,8 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     return (this.#runner as ScriptRunner).callsFor(client);
   }
 
-  async closeForAll(): Promise<void> {
-    await this.#runner?.closeForAll();
+  async closeForAll(server: NativeServer): Promise<void> {
+    await this.#runner?.closeForAll(server);
   }
 
   /** Of the version that is current then; the others have ended with their last clients. */

@@ -1,0 +1,27 @@
+// Bounds the end of a process in which calls of a plugin may still be in progress.
+
+import { isMainThread } from "node:worker_threads";
+import { addon, loadedAddon } from "../addon/addon.js";
+
+/** From the last of our work to the end of the process: handlers of exit and destructors. */
+const EXIT_MS = 5_000;
+
+/** All is done but what is left to the end of the process. */
+export function guardExit(status: number): void {
+  const line =
+    "the process did not exit, possibly because of a plugin's threads or destructors: forcing the exit";
+  loadedAddon()?.armWatchdog(EXIT_MS, status, line);
+}
+
+/** Threads may be in a C plugin while the process ends: its code must not be taken away. */
+function leaveCalls(status: number): void {
+  addon().keepLibraries();
+  guardExit(status);
+}
+
+/** For a program that may end before its plugins do. Once, however often it is asked for. */
+export function leaveCallsAtExit(): void {
+  if (!isMainThread) return; // the process outlives a thread
+  process.off("exit", leaveCalls);
+  process.on("exit", leaveCalls);
+}

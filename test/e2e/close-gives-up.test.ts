@@ -1,0 +1,126 @@
+// A program whose close() has given up ends by itself all the same, whatever the plugin hangs in.
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { joined, u32 } from "../support/bytes.js";
+import { program, runProgram } from "../support/program.js";
+import { OPT } from "../support/protocol.js";
+import { encodeOption, RawClient } from "../support/raw-client.js";
+import { sanitizer, startServer, temporaryDirectory, testPlugin } from "../support/server.js";
+
+const middleware = fileURLToPath(new URL("../../dist/middleware/index.js", import.meta.url));
+const ENTER = joined([u32(3), encodeOption(OPT.EXPORT_NAME)]).toString("hex");
+
+const HELPERS = `
+  const { openonce, wrapRequests } = await import(${JSON.stringify(middleware)});
+  const own = wrapRequests("own", (call) => call.next());
+  const lifecycle = (hang, filters = []) =>
+    serve({ plugin: ${JSON.stringify(testPlugin("lifecycle"))}, config: { hang }, filters });
+  const never = { name: "never", getSize: () => 4096, pread() {}, close: () => new Promise(() => {}) };
+  // A client that opens the export, or tries to.
+  const enter = async (server) => {
+    const socket = connect(server.endpoint.path).on("error", () => {});
+    await once(socket, "data");
+    socket.write(Buffer.from("${ENTER}", "hex"));
+    socket.unref();
+    await Promise.race([once(server, "open"), new Promise((resolve) => setTimeout(resolve, 300))]);
+    return server;
+  };
+  const giveUp = async (server) => {
+    assert.equal(await server.close({ graceMs: 0 }), false);
+    const begun = performance.now();
+    process.on("exit", () => console.log(performance.now() - begun < 3000 ? "soon" : "late"));
+  };
+  const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+`;
+
+/** A module of a plugin whose close never settles, in a folder of its own. */
+function neverModule(): string {
+  const path = join(temporaryDirectory(), "never.mjs");
+  const plugin =
+    "{ name: 'never', getSize: () => 4096, pread() {}, close: () => new Promise(() => {}) }";
+  writeFileSync(path, `export default ${plugin};`);
+  return path;
+}
+
+describe("a program ends after its server has given up", () => {
+  test.concurrent.each([
+    ["drained", 'lifecycle("drained")'],
+    ["a close", 'lifecycle("close").then(enter)'],
+    ["an open", 'lifecycle("open").then(enter)'],
+    [
+      "an open for which another client waits",
+      'lifecycle("open", ["noparallel"]).then(enter).then(enter)',
+    ],
+    ["a close behind middleware", 'lifecycle("close", [own]).then(enter)'],
+    ["an open behind middleware", 'lifecycle("open", [own]).then(enter)'],
+    ["a close for all", 'lifecycle("close", ["openonce"]).then(enter)'],
+    ["an open for all", 'lifecycle("open", ["openonce"]).then(enter)'],
+    ["a close for all behind middleware", 'lifecycle("close", [own, openonce()]).then(enter)'],
+    ["a close for all in front of middleware", 'lifecycle("close", [openonce(), own]).then(enter)'],
+    ["a promise of close", "serve({ plugin: never }).then(enter)"],
+    ["a promise of close for all", 'serve({ plugin: never, filters: ["openonce"] }).then(enter)'],
+  ])("%s", async (_, server) => {
+    expect(await program(`${HELPERS} await giveUp(await ${server});`)).toBe("soon\n");
+  });
+
+  test.concurrent.each([
+    ["watched", "{ watch: true }"],
+    ["on worker threads", "{ workers: 2 }"],
+    ["watched on worker threads", "{ watch: true, workers: 2 }"],
+  ])("a promise of close of a plugin that is %s", async (_, options) => {
+    const plugin = JSON.stringify(neverModule());
+    const server = `serve({ plugin: ${plugin}, ...${options} }).then(enter)`;
+    expect(await program(`${HELPERS} await giveUp(await ${server});`)).toBe("soon\n");
+  });
+});
+
+test("a server that gives up leaves others alone, and its program's status", async () => {
+  const { status, stdout } = await runProgram(`${HELPERS}
+    const hanging = await lifecycle("drained");
+    const other = await serve({ plugin: ram(), config: { size: "1M" } });
+    process.exitCode = 3;
+    await giveUp(hanging);
+    await sleep(100);
+    assert.equal((await sh(\`nbdinfo --size '\${other.uri}'\`)).trim(), "1048576");
+    assert.equal(await other.close(), true);`);
+  expect(stdout).toBe("soon\n");
+  expect(status).toBe(3);
+});
+
+test.concurrent.each(["drained", "close", "open"])(
+  "%s may return after the server has given up, and after the end of the server's thread",
+  async (callback) => {
+    const stdout = await program(`${HELPERS}
+      const { isMainThread, Worker } = await import("node:worker_threads");
+      const late = async () => giveUp(await lifecycle("late ${callback}").then(enter));
+      await late(); // on its thread, which ends before the callback does
+      if (isMainThread) {
+        await once(new Worker(new URL(import.meta.url)), "exit");
+        await sleep(3000);
+      }`);
+    expect(stdout).toBe("soon\nlate\n");
+  },
+);
+
+test.skipIf(sanitizer !== undefined)(
+  "a destructor that waits for a callback does not keep the program from its end",
+  async () => {
+    const { status, stderr } = await runProgram(`${HELPERS}
+      process.exitCode = 3;
+      await giveUp(await lifecycle("waiting drained"));`);
+    expect(stderr).toMatch(/the process did not exit, .*: forcing the exit\n$/);
+    expect(status).toBe(3);
+  },
+);
+
+test("a command with workers ends after its server has given up", async () => {
+  const server = await startServer([neverModule()], { options: ["--grace=1", "--workers=2"] });
+  await RawClient.open(server.socket);
+  server.kill("SIGTERM");
+  const { status, stderr } = await server.ended;
+  expect(stderr).toMatch(/never: a close .* did not return within 1 s: giving up\n$/);
+  expect(status).toBe(1);
+});
