@@ -8,6 +8,18 @@ import { answered, exportOfNative, WANTS_ALL } from "./native-export.js";
 import type { OpenExport } from "./script/layer.js";
 import type { ClientInfo, OpenInfo } from "./script/requests.js";
 
+/** A call of the plugin, with the export that it may open. */
+class Call {
+  readonly over: Promise<void>;
+  end = (): void => {};
+
+  constructor() {
+    this.over = new Promise((resolve) => {
+      this.end = resolve;
+    });
+  }
+}
+
 /** Native code takes care of the thread model, and of what stands in for missing callbacks. */
 export class CSource implements ExportSource {
   readonly name: string;
@@ -16,6 +28,7 @@ export class CSource implements ExportSource {
   readonly serializesConnections: boolean;
   readonly callModel: number;
   readonly #native: NativePlugin;
+  readonly #calls = new Set<Call>(); // in progress
 
   constructor(native: NativePlugin) {
     this.name = native.about.name;
@@ -41,12 +54,34 @@ export class CSource implements ExportSource {
     return answered(asked);
   }
 
-  open(info: OpenInfo, asking: Client): Promise<OpenExport> {
-    return this.#open(info, asking);
+  open(info: OpenInfo, asking: Client, chain?: NativeChain): Promise<OpenExport> {
+    return this.#during(async (call) => {
+      const opened = await this.#open(info, asking, chain);
+      const close = () => Promise.resolve(opened.close()).finally(call.end);
+      return { ...opened, close };
+    });
   }
 
   openBehind = (chain: NativeChain, info: OpenInfo, asking: Client): Promise<OpenExport> =>
-    this.#open(info, asking, chain);
+    this.open(info, asking, chain);
+
+  callsOver = async (): Promise<void> => {
+    await Promise.all([...this.#calls].map(({ over }) => over));
+  };
+
+  /** `run` ends the call, unless it fails. */
+  async #during<T>(run: (call: Call) => Promise<T>): Promise<T> {
+    const call = new Call();
+    this.#calls.add(call);
+    try {
+      return await run(call);
+    } catch (error) {
+      call.end();
+      throw error;
+    } finally {
+      this.#calls.delete(call);
+    }
+  }
 
   async #open(info: OpenInfo, asking: Client, chain?: NativeChain): Promise<OpenExport> {
     const isBehind = chain?.facts.opensBehind ?? false; // filters that know of none
@@ -75,16 +110,19 @@ export class CSource implements ExportSource {
   }
 
   /** What needs no open export. */
-  async #ask<T>(
+  #ask<T>(
     client: ClientInfo,
     asking: Client,
     question: (asked: NativeExport) => Promise<T>,
   ): Promise<T> {
-    const asked = this.#exportFor(client, asking);
-    try {
-      return await question(asked);
-    } finally {
-      asked.release();
-    }
+    return this.#during(async (call) => {
+      const asked = this.#exportFor(client, asking);
+      try {
+        return await question(asked);
+      } finally {
+        asked.release();
+        call.end();
+      }
+    });
   }
 }

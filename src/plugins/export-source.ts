@@ -36,6 +36,11 @@ export interface ExportSource {
   /** That clients of the export can select. */
   metaContexts(info: OpenInfo, asking: Client): Awaitable<MetaContextEntry[]>;
   open(info: OpenInfo, asking: Client): Promise<OpenExport>;
+  /**
+   * Resolves when no call is in progress, and what was being opened is closed: filters in front may
+   * have given that up, which lets the client go, but keeps the plugin from its end.
+   */
+  readonly callsOver?: () => Promise<void>;
   /** If native code can open it behind native filters. */
   readonly openBehind?: (chain: NativeChain, info: OpenInfo, asking: Client) => Promise<OpenExport>;
 }

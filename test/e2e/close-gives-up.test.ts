@@ -4,6 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { NBD_REQUEST_MAGIC } from "../../src/protocol.js";
 import { joined, u32 } from "../support/bytes.js";
 import { program, runProgram } from "../support/program.js";
 import { OPT } from "../support/protocol.js";
@@ -12,6 +13,8 @@ import { sanitizer, startServer, temporaryDirectory, testPlugin } from "../suppo
 
 const middleware = fileURLToPath(new URL("../../dist/middleware/index.js", import.meta.url));
 const ENTER = joined([u32(3), encodeOption(OPT.EXPORT_NAME)]).toString("hex");
+/** NBD_CMD_READ of 512 bytes, with a cookie of 0. */
+const READ = joined([u32(NBD_REQUEST_MAGIC), Buffer.alloc(20), u32(512)]).toString("hex");
 
 const HELPERS = `
   const { openonce, wrapRequests } = await import(${JSON.stringify(middleware)});
@@ -20,12 +23,18 @@ const HELPERS = `
     serve({ plugin: ${JSON.stringify(testPlugin("lifecycle"))}, config: { hang }, filters });
   const never = { name: "never", getSize: () => 4096, pread() {}, close: () => new Promise(() => {}) };
   // A client that opens the export, or tries to.
-  const enter = async (server) => {
+  const enter = async (server, request = "") => {
     const socket = connect(server.endpoint.path).on("error", () => {});
     await once(socket, "data");
     socket.write(Buffer.from("${ENTER}", "hex"));
     socket.unref();
     await Promise.race([once(server, "open"), new Promise((resolve) => setTimeout(resolve, 300))]);
+    socket.write(Buffer.from(request, "hex"));
+    return server;
+  };
+  const read = async (server) => {
+    await enter(server, "${READ}");
+    while (server.getStats().inFlight === 0) await sleep(10);
     return server;
   };
   const giveUp = async (server) => {
@@ -54,12 +63,14 @@ describe("a program ends after its server has given up", () => {
       "an open for which another client waits",
       'lifecycle("open", ["noparallel"]).then(enter).then(enter)',
     ],
+    ["a read", 'lifecycle("pread").then(read)'],
     ["a close behind middleware", 'lifecycle("close", [own]).then(enter)'],
     ["an open behind middleware", 'lifecycle("open", [own]).then(enter)'],
     ["a close for all", 'lifecycle("close", ["openonce"]).then(enter)'],
     ["an open for all", 'lifecycle("open", ["openonce"]).then(enter)'],
     ["a close for all behind middleware", 'lifecycle("close", [own, openonce()]).then(enter)'],
     ["a close for all in front of middleware", 'lifecycle("close", [openonce(), own]).then(enter)'],
+    ["an open for all in front of middleware", 'lifecycle("open", [openonce(), own]).then(enter)'],
     ["a promise of close", "serve({ plugin: never }).then(enter)"],
     ["a promise of close for all", 'serve({ plugin: never, filters: ["openonce"] }).then(enter)'],
   ])("%s", async (_, server) => {
@@ -88,6 +99,14 @@ test("a server that gives up leaves others alone, and its program's status", asy
     assert.equal(await other.close(), true);`);
   expect(stdout).toBe("soon\n");
   expect(status).toBe(3);
+});
+
+test("a plugin does not end in an open that a filter in front of middleware has given up", async () => {
+  await program(`${HELPERS}
+    const server = await lifecycle("late open", [openonce(), own]).then(enter);
+    const begun = performance.now();
+    assert.equal(await server.close(), true);
+    assert.ok(performance.now() - begun > 1000, "it waits for the open");`);
 });
 
 test.concurrent.each(["drained", "close", "open"])(

@@ -85,6 +85,7 @@ constexpr Hang HANGS[] = {{"destructor", "after_fork", hang_destructor},
                           {"memory", "cleanup", hang_memory},
                           {"log", "cleanup", hang_log},
                           {"open", "open", pause_for_ever},
+                          {"pread", "pread", pause_for_ever},
                           {"late open", "open", be_late},
                           {"close", "close", pause_for_ever},
                           {"late close", "close", be_late},
@@ -186,6 +187,7 @@ int64_t lifecycle_get_size(void *) {
 }
 
 int lifecycle_pread(void *, void *buf, uint32_t count, uint64_t, uint32_t) {
+  perhaps_hang_in("pread");
   memset(buf, 0, count);
   return 0;
 }

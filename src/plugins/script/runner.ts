@@ -80,6 +80,7 @@ export class ScriptRunner {
   /** After the last client. */
   async closeForAll(server: NativeServer): Promise<void> {
     await this.#chain.closeForAll(server);
+    await this.#source.callsOver?.();
   }
 
   /** The same. More than once is once. */
