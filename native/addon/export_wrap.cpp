@@ -134,6 +134,7 @@ ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : PluginCalls(info) {
     client_->plugin = PluginWrap::Unwrap(info[0].As<Napi::Object>())->plugin();
     client_->context->instance = client_->plugin->instance();
   }
+  client_->submitter = backend::Submitter::layers;
   client_->chain = chain_of(options.Get("chain"));
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();

@@ -215,7 +215,8 @@ bool open_backend(PluginClient &client, backend::Bottom &bottom, const std::stri
   if (client.chain) {
     client.backend = client.chain->open(bottom, {name, client.readonly, disk, wanted}, &error);
   } else {
-    client.backend = backend::open_without_filters(bottom, name, client.readonly, wanted, &error);
+    client.backend = backend::open_without_filters(bottom, name, client.readonly, wanted,
+                                                   client.submitter, &error);
   }
   if (!error.empty())
     host::log_error("%s", error.c_str());

@@ -27,6 +27,8 @@ struct PluginClient {
   bool readonly = false;
   std::shared_ptr<LoopHold> hold{}; // the session's: whether its calls keep the event loop alive
   unsigned threads = 1;             // calls of the plugin at once, if it allows more than one
+  // Who submits requests to the open export: its connection's leader, or JavaScript.
+  backend::Submitter submitter = backend::Submitter::leader;
   std::unique_ptr<backend::Backend> backend; // the open export, behind the chain
   // Where its connection may be led: JavaScript's event loop, if JavaScript has opened the export
   // and nothing native is in front of it.

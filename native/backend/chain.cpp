@@ -119,8 +119,8 @@ std::unique_ptr<Backend> Chain::open(Bottom &bottom, const Asked &asked, std::st
 
 std::unique_ptr<Backend> open_without_filters(Bottom &bottom, const std::string &export_name,
                                               bool readonly, const Wanted &wanted,
-                                              std::string *error) {
-  std::unique_ptr<Backend> opened = bottom.open(export_name, readonly, Submitter::leader);
+                                              Submitter submitter, std::string *error) {
+  std::unique_ptr<Backend> opened = bottom.open(export_name, readonly, submitter);
   if (opened != nullptr && bottom.threads() == 1 && bottom.thread_model() == ThreadModel::async)
     opened = in_order(bottom, std::move(opened));
   return prepared(std::move(opened), wanted, error);

@@ -123,6 +123,6 @@ std::unique_ptr<Backend> prepared(std::unique_ptr<Backend> opened, const Wanted 
 // The same as Chain::open, without filters.
 std::unique_ptr<Backend> open_without_filters(Bottom &bottom, const std::string &export_name,
                                               bool readonly, const Wanted &wanted,
-                                              std::string *error);
+                                              Submitter submitter, std::string *error);
 
 } // namespace asyncnbd::backend

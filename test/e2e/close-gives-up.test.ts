@@ -64,6 +64,8 @@ describe("a program ends after its server has given up", () => {
       'lifecycle("open", ["noparallel"]).then(enter).then(enter)',
     ],
     ["a read", 'lifecycle("pread").then(read)'],
+    ["a read behind middleware", 'lifecycle("pread", [own]).then(read)'],
+    ["a read for all in front of middleware", 'lifecycle("pread", [openonce(), own]).then(read)'],
     ["a close behind middleware", 'lifecycle("close", [own]).then(enter)'],
     ["an open behind middleware", 'lifecycle("open", [own]).then(enter)'],
     ["a close for all", 'lifecycle("close", ["openonce"]).then(enter)'],

@@ -76,7 +76,8 @@ struct Server {
     gate.change([&] { bottom = &bottoms.emplace_back(plugin, client, 16); });
     std::string error;
     return chain ? chain->open(*bottom, {"", false, nullptr, {}}, &error)
-                 : backend::open_without_filters(*bottom, "", false, {}, &error);
+                 : backend::open_without_filters(*bottom, "", false, {}, backend::Submitter::leader,
+                                                 &error);
   }
   bool wait_until_all_closed() {
     return gate.wait([this] { return open == 0; }, std::chrono::seconds(60));
