@@ -50,6 +50,11 @@ void JsQueue::close(void *queue) {
   self->function_ = nullptr;
 }
 
+bool JsQueue::may_drop_references() {
+  std::lock_guard lock(mutex_);
+  return function_ != nullptr || pthread_equal(js_thread_, pthread_self()) != 0;
+}
+
 void JsQueue::post(JsTask task) {
   auto boxed = std::make_unique<JsTask>(std::move(task)); // outlives the lock: it may own anything
   std::lock_guard lock(mutex_);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <napi.h>
+#include <pthread.h>
 
 #include "base/mutex.hpp"
 
@@ -23,6 +24,10 @@ public:
   // thread.
   void post(JsTask task);
 
+  // False: the environment is going, or has gone, and this thread, which is not JavaScript's, must
+  // leave its references alone. Any thread.
+  bool may_drop_references();
+
   // Between hold and release the event loop stays alive. JavaScript thread only.
   void hold();
   void release();
@@ -33,6 +38,7 @@ private:
   static void close(void *queue);
 
   napi_env env_;
+  const pthread_t js_thread_ = pthread_self();
   base::Mutex<base::LockRank::js_queue> mutex_;
   napi_threadsafe_function function_ = nullptr; // nullptr once the environment is going
   unsigned holds_ = 0;
@@ -48,6 +54,7 @@ public:
   void begin() { change(begun_ + 1, is_ref_); }
   void end();
   void set_ref(bool is_ref) { change(begun_, is_ref); }
+  JsQueue &queue() const { return *queue_; }
 
 private:
   void change(unsigned begun, bool is_ref);

@@ -19,6 +19,15 @@ namespace asyncnbd::addon {
 
 // Outlives the JavaScript object it belongs to while calls run. One call at a time.
 struct PluginClient {
+  PluginClient() = default;
+  // A call may return after the end of its JavaScript, with the last hold of this.
+  ~PluginClient() {
+    if (answers && hold && !hold->queue().may_drop_references())
+      answers->SuppressDestruct();
+  }
+  PluginClient(const PluginClient &) = delete;
+  PluginClient &operator=(const PluginClient &) = delete;
+
   std::shared_ptr<backend::CPlugin> plugin; // nullptr: the client's plugin is not in C
   // The client's context; or no client's, if all clients share what it opens.
   std::shared_ptr<host::CallContext> context;

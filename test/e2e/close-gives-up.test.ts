@@ -111,20 +111,33 @@ test("a plugin does not end in an open that a filter in front of middleware has 
     assert.ok(performance.now() - begun > 1000, "it waits for the open");`);
 });
 
+/** Of a program that serves on a thread of its own, and lives on for a while after that. */
+const onThread = (server: string): string => `${HELPERS}
+  const { isMainThread, Worker } = await import("node:worker_threads");
+  if (isMainThread) {
+    await once(new Worker(new URL(import.meta.url)), "exit");
+    await sleep(3000);
+  } else {
+    await giveUp(await ${server});
+  }`;
+
 test.concurrent.each(["drained", "close", "open"])(
-  "%s may return after the server has given up, and after the end of the server's thread",
+  "%s may return after the server has given up",
   async (callback) => {
-    const stdout = await program(`${HELPERS}
-      const { isMainThread, Worker } = await import("node:worker_threads");
-      const late = async () => giveUp(await lifecycle("late ${callback}").then(enter));
-      await late(); // on its thread, which ends before the callback does
-      if (isMainThread) {
-        await once(new Worker(new URL(import.meta.url)), "exit");
-        await sleep(3000);
-      }`);
-    expect(stdout).toBe("soon\nlate\n");
+    const server = `lifecycle("late ${callback}").then(enter)`;
+    const body = `${HELPERS} await giveUp(await ${server}); await sleep(3000);`;
+    expect(await program(body)).toBe("late\n");
   },
 );
+
+test.concurrent.each([
+  ["drained", 'lifecycle("late drained")'],
+  ["a close", 'lifecycle("late close").then(enter)'],
+  ["an open", 'lifecycle("late open").then(enter)'],
+  ["a promise of close", "serve({ plugin: never }).then(enter)"],
+])("%s may outlive the thread that has served", async (_, server) => {
+  expect(await program(onThread(server))).toBe("soon\n");
+});
 
 test.skipIf(sanitizer !== undefined)(
   "a destructor that waits for a callback does not keep the program from its end",
