@@ -7,7 +7,7 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { apply, buildLoad, buildPlugin } from "./support/load.mjs";
-import { readOptions } from "./support/options.mjs";
+import { numbersOf, readOptions, wordsOf } from "./support/options.mjs";
 import { Progress } from "./support/progress.mjs";
 import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
 import { environment } from "./support/statistics.mjs";
@@ -27,8 +27,8 @@ const options = readOptions(import.meta.url, {
   json: { type: "string" },
 });
 const seconds = options.quick ? 0.5 : Number(options.seconds);
-const depths = options.quick ? [64] : options.depths.split(",").map(Number);
-const streamCounts = options.quick ? [1] : options.streams.split(",").map(Number);
+const depths = options.quick ? [64] : numbersOf("depths", options.depths);
+const streamCounts = options.quick ? [1] : numbersOf("streams", options.streams);
 
 /** @param {string} relative */
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
@@ -47,7 +47,8 @@ const allServers = {
   setTimeout: () => asyncnbd(path("slow.ts"), SIZE),
   "ASYNC, no delay": () => asyncnbd("delay-memory", SIZE),
 };
-const chosen = options.servers?.split(";") ?? Object.keys(allServers);
+const names = Object.keys(allServers);
+const chosen = wordsOf("servers", options.servers ?? names.join(";"), names, ";");
 
 /**
  * @typedef {object} Cell

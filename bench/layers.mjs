@@ -8,7 +8,7 @@
 import { readFileSync, rmSync } from "node:fs";
 import { fill, SIZE_BYTES } from "./support/lineup.mjs";
 import { apply, buildLoad } from "./support/load.mjs";
-import { containsAny, readOptions } from "./support/options.mjs";
+import { containsAny, readOptions, wordsOf } from "./support/options.mjs";
 import { Progress, round } from "./support/progress.mjs";
 import { asyncnbd, nbdkit, nbdkitFilter, withServer } from "./support/servers.mjs";
 import { environment, intervalOfMedian, median } from "./support/statistics.mjs";
@@ -120,6 +120,7 @@ const options = readOptions(import.meta.url, {
   pairs: { type: "string", default: "20" },
   parts: { type: "string", default: "filters|processor|delay" },
 });
+const parts = wordsOf("parts", options.parts, ["filters", "processor", "delay"], "|");
 const rounds = Number(options.rounds);
 const seconds = Number(options.seconds);
 
@@ -236,8 +237,7 @@ async function waitManyAtOnce() {
 
 buildLoad();
 console.log(JSON.stringify(environment()));
-const wantsPart = (/** @type {string} */ name) => options.parts.split("|").includes(name);
-if (wantsPart("filters")) await compareFilters();
+if (parts.includes("filters")) await compareFilters();
 rmSync(LOG_FILE, { force: true });
-if (wantsPart("processor")) await compareProcessorTime();
-if (wantsPart("delay")) await waitManyAtOnce();
+if (parts.includes("processor")) await compareProcessorTime();
+if (parts.includes("delay")) await waitManyAtOnce();

@@ -66,14 +66,16 @@ const given = (name) => {
   const text = options[name];
   return text === undefined ? undefined : numberOf(name, text);
 };
+const seconds = 60 * (given("minutes") ?? 18);
+const wanted = { pairs: given("pairs"), seconds: given("seconds") };
+const parts = wordsOf("parts", options.parts, ["cells", "limit", "witness"]);
+const peers = wordsOf("against", options.against ?? "nbdkit", PEERS);
 
 /** @param {import("./matrix/plugins.mjs").Files} files */
 async function measure(files) {
   const started = performance.now();
   const [loadBefore = Number.NaN] = loadavg();
-  const seconds = 60 * (given("minutes") ?? 18);
-  const parts = wordsOf("parts", options.parts, ["cells", "limit", "witness"]);
-  const groups = groupsOf(cells, wordsOf("against", options.against ?? "nbdkit", PEERS), files);
+  const groups = groupsOf(cells, peers, files);
   const pairs = groups.flatMap((group) => group.pairs);
   const limits = new Set(
     groups.flatMap(({ row, pairs }) =>
@@ -90,7 +92,7 @@ async function measure(files) {
       limits: parts.includes("limit") ? limits.size : 0,
     },
     seconds - 2 * witnesses * WITNESS_ROUNDS * WITNESS_SECONDS,
-    { pairs: given("pairs"), seconds: given("seconds") },
+    wanted,
   );
   console.error(`${pairs.length} cells, ${fitted.pairs} pairs of each, ${fitted.seconds} s a side`);
   const measured = await measureMatrix(groups, {

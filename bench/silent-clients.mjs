@@ -17,7 +17,7 @@ import {
   NBD_OPT_EXPORT_NAME,
   request,
 } from "./support/nbd.mjs";
-import { readOptions, wordsOf } from "./support/options.mjs";
+import { numbersOf, readOptions, wordsOf } from "./support/options.mjs";
 
 const options = readOptions(import.meta.url, {
   command: {
@@ -218,5 +218,6 @@ async function trial(
 
 for (const backend of wordsOf("backends", options.backends, Object.keys(backends)))
   for (const attack of wordsOf("attacks", options.attacks, Object.keys(attacks)))
-    for (const clients of options.clients.split(",")) await trial(backend, attack, Number(clients));
+    for (const clients of numbersOf("clients", options.clients))
+      await trial(backend, attack, clients);
 rmSync(directory, { recursive: true });

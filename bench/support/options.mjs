@@ -15,14 +15,19 @@ export function numberOf(name, text) {
   throw new Misuse(`--${name}=${text} is not a number`);
 }
 
-/** Splits a list, and refuses words that are not known.
+/** @param {string} name of the option @param {string} list */
+export const numbersOf = (name, list) => list.split(",").map((text) => numberOf(name, text));
+
+/**
+ * Splits a list, and refuses words that are not known.
  * @template {string} T
  * @param {string} name of the option @param {string} list @param {readonly T[]} known
  */
-export function wordsOf(name, list, known) {
-  return list.split(",").map((word) => {
+export function wordsOf(name, list, known, separator = ",") {
+  return list.split(separator).map((word) => {
     const found = known.find((one) => one === word);
-    if (found === undefined) throw new Misuse(`--${name}=${word}: known are ${known.join(", ")}`);
+    if (found === undefined)
+      throw new Misuse(`--${name}=${word}: known are ${known.join(`${separator} `)}`);
     return found;
   });
 }
