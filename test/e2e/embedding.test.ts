@@ -97,6 +97,35 @@ test("while a plugin starts, the program may serve what it asks for", async () =
     web.close();`);
 });
 
+test("a plugin that cannot start says why, whatever thread it waits on", async () => {
+  await program(`
+    import { createServer } from "node:http";
+    const web = createServer((_request, response) => void response.writeHead(404).end());
+    await once(web.listen(0, "127.0.0.1"), "listening");
+    const url = "http://127.0.0.1:" + web.address().port + "/disk";
+    await assert.rejects(serve({ plugin: "http", config: { url } }), /404/);
+    web.close();`);
+});
+
+test("a thread may end while a plugin of its starts", async () => {
+  await program(`
+    import { createServer } from "node:net";
+    import { isMainThread, Worker, workerData } from "node:worker_threads";
+    import { fileURLToPath } from "node:url";
+    if (isMainThread) {
+      const silent = createServer((socket) => void socket.on("error", () => {}));
+      await once(silent.listen(0, "127.0.0.1"), "listening");
+      const url = "http://127.0.0.1:" + silent.address().port + "/disk";
+      const worker = new Worker(fileURLToPath(import.meta.url), { workerData: url });
+      const [client] = await once(silent, "connection");
+      await worker.terminate();
+      client.destroy();
+      silent.close();
+    } else {
+      await serve({ plugin: "http", config: { url: workerData, timeout: 2 } });
+    }`);
+});
+
 test("in a worker thread, which may end without closing it", async () => {
   await program(`
     import { isMainThread, parentPort, Worker } from "node:worker_threads";
