@@ -44,6 +44,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("signalSeen", Napi::Function::New(env, signal_seen));
   exports.Set("armWatchdog", Napi::Function::New(env, arm_watchdog));
   exports.Set("endNow", Napi::Function::New(env, end_now));
+  exports.Set("endWithoutDestructors", Napi::Function::New(env, end_without_destructors));
   exports.Set("removeAtForcedEnd", Napi::Function::New(env, remove_at_forced_end));
   exports.Set("ownProcess", Napi::Function::New(env, own_process));
   exports.Set("nameProcess", Napi::Function::New(env, name_process));

@@ -22,6 +22,10 @@ Napi::Value arm_watchdog(const Napi::CallbackInfo &info);
 // break one of its threads.
 Napi::Value end_now(const Napi::CallbackInfo &info);
 
+// endWithoutDestructors(): when the process ends, for its own reasons and with its own status, no
+// destructor runs from here on: a call of a plugin that was given up may be using what they destroy.
+Napi::Value end_without_destructors(const Napi::CallbackInfo &info);
+
 // removeAtForcedEnd(files): what to delete when the watchdog ends the process, if { path, device,
 // inode } are still the server's: sockets, files, and folders that are empty by then. Replaces the
 // last list. On the main thread.

@@ -230,6 +230,8 @@ export interface Addon {
   armWatchdog(ms: number, status: number, lastLine: string): void;
   /** Runs no destructors, under which threads of a plugin's might still be at work. */
   endNow(status: number): never;
+  /** The same when the process ends for its own reasons, with its own status. */
+  endWithoutDestructors(): void;
   /** Instead of those of the last call: files, and directories that are empty by then. */
   removeAtForcedEnd(files: readonly MadeFile[]): void;
 }

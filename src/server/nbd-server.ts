@@ -162,6 +162,12 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       throw new AsyncnbdError("SERVER_CLOSED", `${method}: the server is closed`);
   }
 
+  /** Those that have not returned may never do so. */
+  #leaveCalls(): void {
+    this.unref();
+    addon().endWithoutDestructors();
+  }
+
   async #close(graceMs: number | undefined): Promise<boolean> {
     this.#signal?.removeEventListener("abort", this.#onAbort); // it may outlive many servers
     this.ref(); // the plugin is to come to its end
@@ -174,7 +180,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       return isOver;
     } finally {
       await this.#log.drained();
-      if (!isOver) this.unref(); // calls that have not returned may never do so
+      if (!isOver) this.#leaveCalls();
       this.#tell("close"); // also where the plugin's end fails: there is no server any more
     }
   }
