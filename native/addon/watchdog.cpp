@@ -51,6 +51,9 @@ constexpr int64_t NEVER = INT64_MAX;
 std::atomic<int64_t> deadline_ms{NEVER};
 std::atomic<int> forced_status{1};
 
+// For streams of C, one of which a thread may hold for ever.
+constexpr int64_t FLUSH_MS = 1000;
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int64_t SLOWNESS = 10; // sanitizers look for leaks at the end
 #else
@@ -151,12 +154,10 @@ void work() {
 
 // If no thread is available, the process still ends as long as nothing blocks.
 void start_watching() {
-  static bool started = false;
-  if (started)
-    return;
-  started = true;
-  sem_init(&changed, 0, 0);
-  base::start_thread("nbd-watchdog", work);
+  [[maybe_unused]] static const bool started = [] {
+    sem_init(&changed, 0, 0);
+    return base::start_thread("nbd-watchdog", work);
+  }();
 }
 
 } // namespace
@@ -199,13 +200,20 @@ Napi::Value end_now(const Napi::CallbackInfo &info) {
   _exit(info[0].As<Napi::Number>().Int32Value());
 }
 
-// Handlers of the end run last one first: before the destructors of libraries that are there now.
+void leave_calls(int status, void *) {
+  last_line.store("the process did not exit: forcing the exit");
+  forced_status.store(status);
+  deadline_ms.store(now_ms() + FLUSH_MS);
+  sem_post(&changed);
+  fflush(nullptr);
+  _exit(status);
+}
+
+// Handlers of the end run last one first: this one before the destructors of all libraries that are
+// there by now, so each call adds one.
 Napi::Value end_without_destructors(const Napi::CallbackInfo &info) {
-  const auto leave = [](int status, void *) {
-    fflush(nullptr); // if a thread holds a stream for ever, the deadline passes
-    _exit(status);
-  };
-  [[maybe_unused]] static const int registered = on_exit(leave, nullptr);
+  start_watching();
+  on_exit(leave_calls, nullptr);
   return info.Env().Undefined();
 }
 

@@ -23,7 +23,8 @@ Napi::Value arm_watchdog(const Napi::CallbackInfo &info);
 Napi::Value end_now(const Napi::CallbackInfo &info);
 
 // endWithoutDestructors(): when the process ends, for its own reasons and with its own status, no
-// destructor runs from here on: a call of a plugin that was given up may be using what they destroy.
+// destructor runs from here on: a call of a plugin that nobody waits for may be using what they
+// destroy. On any of JavaScript's threads.
 Napi::Value end_without_destructors(const Napi::CallbackInfo &info);
 
 // removeAtForcedEnd(files): what to delete when the watchdog ends the process, if { path, device,

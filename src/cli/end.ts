@@ -2,7 +2,7 @@
 // thread.
 
 import { addon } from "../addon/addon.js";
-import { guardExit } from "../server/exit.js";
+import { guardExit } from "../addon/exit.js";
 import { stopTimes } from "../server/stop-times.js";
 
 /** JavaScript's thread may be blocked so long before the server is given up. */

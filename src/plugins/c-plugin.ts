@@ -1,6 +1,7 @@
 // A loaded C plugin, whose failures are exceptions.
 
 import { addon } from "../addon/addon.js";
+import { leaveCallsIf } from "../addon/exit.js";
 import { throwIfFailed } from "../addon/failure.js";
 import { type Log, processLog } from "../addon/log.js";
 import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/types.js";
@@ -90,7 +91,12 @@ export class CPlugin implements PluginInstance {
 
   /** Where all filters are native, no request comes to JavaScript. */
   async getReady(filters: readonly Layer[]): Promise<void> {
-    check(await this.#native.getReady(this.#log.native));
+    const hasReturned = leaveCallsIf(() => true);
+    try {
+      check(await this.#native.getReady(this.#log.native));
+    } finally {
+      hasReturned();
+    }
     if (filters.every(isNative)) {
       if (filters.length > 0) this.#chain = new NativeChain(filters, this.#log);
       await this.#chain?.getReady(this.callModel);

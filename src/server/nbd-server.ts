@@ -5,6 +5,7 @@ import { EventEmitter } from "node:events";
 import { fstatSync } from "node:fs";
 import { inspect } from "node:util";
 import { addon } from "../addon/addon.js";
+import { keepLibrariesAtExit, leaveCallsIf } from "../addon/exit.js";
 import type { Log } from "../addon/log.js";
 import { clientLimits } from "../client-limits.js";
 import {
@@ -17,7 +18,6 @@ import { uriOf } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
 import type { Reload } from "../plugins/reload.js";
 import { describeThrown } from "../plugins/script/errno.js";
-import { leaveCallsAtExit } from "./exit.js";
 import type { OpenListeners } from "./listen.js";
 import { exportsOf, type ServedExport } from "./open-export.js";
 import { checkCloseOptions } from "./serve-options.js";
@@ -63,6 +63,8 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => void this.close();
   #closed: Promise<boolean> | undefined;
+  #hasGivenUp = false;
+  readonly #hasClosed = leaveCallsIf(() => this.getStats().inFlight > 0);
 
   /** @internal Use serve(). */
   constructor(
@@ -123,7 +125,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
 
   /** The process stays alive for the server and its clients, as it does at first. */
   ref(): this {
-    this.#server.setRef(true);
+    if (!this.#hasGivenUp) this.#server.setRef(true);
     return this;
   }
 
@@ -132,7 +134,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
    * the plugin's end is not called then, and a socket of its own is left to be removed later.
    */
   unref(): this {
-    leaveCallsAtExit();
+    keepLibrariesAtExit();
     this.#server.setRef(false);
     return this;
   }
@@ -165,6 +167,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   /** Those that have not returned may never do so. */
   #leaveCalls(): void {
     this.unref();
+    this.#hasGivenUp = true;
     addon().endWithoutDestructors();
   }
 
@@ -181,6 +184,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     } finally {
       await this.#log.drained();
       if (!isOver) this.#leaveCalls();
+      this.#hasClosed();
       this.#tell("close"); // also where the plugin's end fails: there is no server any more
     }
   }

@@ -147,6 +147,32 @@ test("a destructor that waits for a callback does not run", async () => {
   expect(stderr).toMatch(/did not return within 1 s: giving up\n$/);
 });
 
+test("neither does it when the server was on a thread", async () => {
+  expect(await program(onThread('lifecycle("waiting drained")'))).toBe("soon\n");
+});
+
+test("handlers of exit have the last word on the status", async () => {
+  const { status } = await runProgram(`${HELPERS}
+    await giveUp(await lifecycle("drained"));
+    process.on("exit", () => { process.exitCode = 7; });`);
+  expect(status).toBe(7);
+});
+
+test("ref() does not keep a server alive that has given up", async () => {
+  const body = `${HELPERS} const server = await lifecycle("drained"); await giveUp(server);`;
+  expect(await program(`${body} server.ref();`)).toBe("soon\n");
+});
+
+test.each(["", "void server.close();"])(
+  "a program may exit while a call is in progress: %s",
+  async (first) => {
+    const { status } = await runProgram(`${HELPERS}
+      const server = await lifecycle("waiting pread").then(read);
+      ${first} process.exit(6);`);
+    expect(status).toBe(6);
+  },
+);
+
 test("a command with workers ends after its server has given up", async () => {
   const server = await startServer([neverModule()], { options: ["--grace=1", "--workers=2"] });
   await RawClient.open(server.socket);

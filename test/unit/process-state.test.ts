@@ -15,7 +15,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   "addon/script_loop.cpp": ["serving"],
   "addon/watchdog.cpp": [
     ...["handlers", "received", "seen", "last_signal", "last_stop_ms", "grace_ms", "last_line"],
-    ...["deadline_ms", "forced_status", "made_files", "started", "lines", "all"],
+    ...["deadline_ms", "forced_status", "made_files", "lines", "all"],
   ],
   "backend/c_plugin.cpp": ["opening", "mutex", "kept"],
   "base/lock_order.cpp": ["held"],
