@@ -1,17 +1,7 @@
-// The end of a process in which calls of a plugin may still be in progress.
+// The end of a program in which calls of a plugin may still be in progress.
 
 import { isMainThread } from "node:worker_threads";
-import { addon, loadedAddon } from "./addon.js";
-
-/** From the last of our work to the end of the process: handlers of exit and destructors. */
-const EXIT_MS = 5_000;
-
-/** All is done but what is left to the end of the process. */
-export function guardExit(status: number): void {
-  const line =
-    "the process did not exit, possibly because of a plugin's threads or destructors: forcing the exit";
-  loadedAddon()?.armWatchdog(EXIT_MS, status, line);
-}
+import { addon } from "./addon.js";
 
 /** Threads may be in a C plugin while the process ends: its code must not be taken away. */
 const keepLibraries = (): void => addon().keepLibraries();

@@ -1,8 +1,7 @@
 // Ends the process in bounded time under the addon's watchdog, whatever hangs: a plugin, a lock, a
 // thread.
 
-import { addon } from "../addon/addon.js";
-import { guardExit } from "../addon/exit.js";
+import { addon, loadedAddon } from "../addon/addon.js";
 import { stopTimes } from "../server/stop-times.js";
 
 /** JavaScript's thread may be blocked so long before the server is given up. */
@@ -11,6 +10,9 @@ const BEAT_MS = 1_000;
 
 /** The plugin's cleanup and unload have so long, even where requests have used up the grace. */
 const LEAST_PLUGIN_END_MS = 500;
+
+/** From the last of our work to the end of the process: handlers of exit and destructors. */
+const EXIT_MS = 5_000;
 
 /** The end of a server, which its grace bounds from here on. */
 export class ServerEnd {
@@ -45,6 +47,13 @@ export class ServerEnd {
     addon().armWatchdog(ms, this.#forcedStatus, line);
     await end();
   }
+}
+
+/** All is done but what is left to the end of the process. */
+export function guardExit(status: number): void {
+  const line =
+    "the process did not exit, possibly because of a plugin's threads or destructors: forcing the exit";
+  loadedAddon()?.armWatchdog(EXIT_MS, status, line);
 }
 
 /** Calls of a plugin may be in progress: only JavaScript's own handlers of the exit run. */

@@ -2,12 +2,12 @@
 // without, such as the words of --help, is loaded where it is asked for.
 
 import { addon } from "../addon/addon.js";
-import { guardExit } from "../addon/exit.js";
 import { parseConfig } from "../config/parse.js";
 import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
 import { findProgram } from "../plugins/program.js";
 import { pendingCallbacks } from "../plugins/script/pending.js";
 import { checkActivation, takeActivation } from "./activation.js";
+import { guardExit } from "./end.js";
 import { type ParsedLine, parseLine } from "./getopt.js";
 import { takeInheritance } from "./inheritance.js";
 import { configureLog, openLog } from "./log-options.js";
