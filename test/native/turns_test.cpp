@@ -31,8 +31,11 @@ TEST_CASE("one worker makes the calls of callers that must not block, in order")
   CHECK(world.has_answered_in_order(5));
 }
 
-TEST_CASE("more workers start when the first makes no progress, up to the limit") {
-  Simulated world(12);
+namespace {
+
+// Makes all calls, each of which takes so long that another worker starts meanwhile. Returns how
+// many were inside at once, at most.
+int make_slow_calls(Simulated &world, unsigned turns_at_once) {
   int inside = 0;
   int most_inside = 0;
   Turns turns(std::make_unique<Plugin>([&](Request &request) {
@@ -43,34 +46,26 @@ TEST_CASE("more workers start when the first makes no progress, up to the limit"
                 inside--;
                 request.complete(0);
               }),
-              world.queue(3));
+              world.queue(turns_at_once));
   for (Request &request : world.requests)
     turns.submit(request, Caller::must_not_block);
   while (world.threads.run_one()) {
   }
+  return most_inside;
+}
+
+} // namespace
+
+TEST_CASE("more workers start when the first makes no progress, up to the limit") {
+  Simulated world(12);
+  CHECK(make_slow_calls(world, 3) == 3);
   CHECK(world.client.answered.size() == 12);
-  CHECK(most_inside == 3);
 }
 
 TEST_CASE("the only request that waits for a slow call to end gets a worker of its own") {
   Simulated world(2);
-  int inside = 0;
-  int most_inside = 0;
-  Turns turns(std::make_unique<Plugin>([&](Request &request) {
-                most_inside = std::max(most_inside, ++inside);
-                world.clock.advance(std::chrono::milliseconds(2));
-                world.timers.run_due();
-                world.threads.run_one();
-                inside--;
-                request.complete(0);
-              }),
-              world.queue(3));
-  for (Request &request : world.requests)
-    turns.submit(request, Caller::must_not_block);
-  while (world.threads.run_one()) {
-  }
+  CHECK(make_slow_calls(world, 3) == 2);
   CHECK(world.client.answered.size() == 2);
-  CHECK(most_inside == 2);
 }
 
 TEST_CASE("a worker that spends its time on answers gets no helpers") {
