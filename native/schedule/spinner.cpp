@@ -15,13 +15,20 @@ constexpr unsigned TRY_AGAIN_AFTER = 16;
 // A thread that yields to one that computes gets its core back only after the other's time slice,
 // which takes as long as a hundred requests; had it slept, it would have been woken at once.
 constexpr base::Duration LONG_LOOK = std::chrono::microseconds(500);
-// A single long look may be chance; a program that computes makes every look long.
-constexpr unsigned LONG_LOOKS = 3;
-constexpr int64_t TOGETHER_MS = 50; // from one to the next
+// Threads of this very process compute now and then, too. But where another program computes,
+// waiting for the core takes most of the time.
+constexpr base::Duration WINDOW = std::chrono::milliseconds(80);
+constexpr base::Duration MUCH = std::chrono::milliseconds(30); // of a window
+// What one look counts at most, because a single one may be chance, however long it is.
+constexpr base::Duration MOST_OF_A_LOOK = std::chrono::milliseconds(5);
 constexpr int64_t REST_MS = 500;
 // Each rest is longer than the last if the other program was still there at its end.
 constexpr int64_t LONGEST_REST_MS = 8000;
 constexpr int64_t STILL_THERE_MS = 10000; // after a rest
+
+int64_t in_us(base::Duration time) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(time).count();
+}
 
 } // namespace
 
@@ -41,13 +48,16 @@ bool SpinLimit::enter(const base::Clock &clock) {
 void SpinLimit::note_look(base::Duration took, base::Time now) {
   if (took < LONG_LOOK)
     return;
-  const int64_t now_ms = base::in_ms(now);
-  const bool follows =
-      now_ms - last_long_look_ms_.exchange(now_ms, std::memory_order_relaxed) <= TOGETHER_MS;
-  const unsigned count = follows ? long_looks_.load(std::memory_order_relaxed) + 1 : 1;
-  long_looks_.store(count % LONG_LOOKS, std::memory_order_relaxed);
-  if (count >= LONG_LOOKS)
-    rest(now_ms);
+  const int64_t took_us = in_us(std::min(took, MOST_OF_A_LOOK));
+  const int64_t now_us = in_us(now.time_since_epoch());
+  const bool is_in_window =
+      now_us - window_began_us_.load(std::memory_order_relaxed) <= in_us(WINDOW);
+  const int64_t lost_us = took_us + (is_in_window ? lost_us_.load(std::memory_order_relaxed) : 0);
+  if (!is_in_window)
+    window_began_us_.store(now_us - in_us(took), std::memory_order_relaxed);
+  lost_us_.store(lost_us, std::memory_order_relaxed);
+  if (lost_us >= in_us(MUCH))
+    rest(base::in_ms(now));
 }
 
 void SpinLimit::rest(int64_t now_ms) {

@@ -18,7 +18,7 @@ public:
   // False: not now.
   bool enter(const base::Clock &clock);
   void leave() { spinning_.fetch_sub(1, std::memory_order_relaxed); }
-  // A look that ended `now` took this long.
+  // A look that ended `now`, and found something, took this long.
   void note_look(base::Duration took, base::Time now);
 
 private:
@@ -28,9 +28,10 @@ private:
   // Only a count: it pairs with nothing, nor does the next.
   std::atomic<unsigned> spinning_{0};
   std::atomic<int64_t> rests_until_ms_{0}; // 0: they do not rest
-  // Of looks that took long: estimates, which pair with nothing.
-  std::atomic<int64_t> last_long_look_ms_{INT64_MIN / 2};
-  std::atomic<unsigned> long_looks_{0}; // one soon after the other
+  // When the first of the latest long looks began, and what they have cost: estimates, which pair
+  // with nothing.
+  std::atomic<int64_t> window_began_us_{INT64_MIN / 2};
+  std::atomic<int64_t> lost_us_{0};
   // Of the last rest: an estimate, too.
   std::atomic<int64_t> rest_ended_ms_{INT64_MIN / 2};
   std::atomic<int64_t> rest_ms_{0};
@@ -58,7 +59,8 @@ public:
       yield();
       ready = is_ready();
       const base::Time now = clock_.now();
-      limit_.note_look(now - before, now);
+      if (ready)
+        limit_.note_look(now - before, now);
       before = now;
     } while (!ready && before < deadline);
     account(ready);

@@ -30,6 +30,13 @@ struct Spinning {
       return pays;
     });
   }
+  // One that finds something after this time.
+  void look_for(asyncnbd::base::Duration time) {
+    CHECK(spinner.spin([&] {
+      clock.advance(time);
+      return true;
+    }));
+  }
   // So many chances, none of which pays off, are passed up.
   bool passes_up(int chances) {
     const int before = looks;
@@ -118,18 +125,12 @@ TEST_CASE("where other work waits for the core, nobody spins for a while") {
   Spinning spinning;
   Spinner second(spinning.clock, spinning.limit, BUDGET_US);
   auto look = [] { return true; };
-  auto look_for = [&](asyncnbd::base::Duration time) {
-    return spinning.spinner.spin([&] {
-      spinning.clock.advance(time);
-      return true;
-    });
-  };
-  for (int i = 0; i < 10; i++)
-    CHECK(look_for(499us)); // as a client takes for much data
+  for (int i = 0; i < 100; i++)
+    spinning.look_for(499us); // as a client takes for much data
   CHECK(second.spin(look));
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 10; i++) {
     CHECK(second.spin(look));
-    CHECK(look_for(3ms)); // another thread's slice
+    spinning.look_for(3ms); // another thread's slice
   }
   CHECK_FALSE(second.spin(look));
   spinning.clock.advance(499ms);
@@ -143,11 +144,8 @@ TEST_CASE("where other work waits for the core, nobody spins for a while") {
 TEST_CASE("rests become longer as long as the other work goes on") {
   Spinning spinning;
   auto rest_after_long_looks = [&] {
-    for (int i = 0; i < 3; i++)
-      CHECK(spinning.spinner.spin([&] {
-        spinning.clock.advance(3ms);
-        return true;
-      }));
+    for (int i = 0; i < 6; i++)
+      spinning.look_for(12ms); // the slices of several threads, one after the other
     int rest_ms = 0;
     for (; !spinning.spin(true); rest_ms++)
       spinning.clock.advance(1ms);
@@ -161,12 +159,26 @@ TEST_CASE("rests become longer as long as the other work goes on") {
 
 TEST_CASE("a long look now and then is no reason to rest") {
   Spinning spinning;
-  for (int i = 0; i < 10; i++) {
-    CHECK(spinning.spinner.spin([&] {
+  for (int i = 0; i < 20; i++) {
+    spinning.look_for(20ms);
+    spinning.clock.advance(60ms);
+  }
+  for (int i = 0; i < 100; i++) { // as a compiler's thread takes now and then
+    for (int j = 0; j < 3; j++)
+      spinning.look_for(2ms);
+    spinning.clock.advance(20ms);
+  }
+}
+
+TEST_CASE("what takes long and finds nothing has kept nobody waiting") {
+  Spinning spinning;
+  CHECK(spinning.spin(true));
+  for (int i = 0; i < 100; i++) {
+    CHECK_FALSE(spinning.spinner.spin([&] {
       spinning.clock.advance(3ms);
-      return true;
+      return false;
     }));
-    spinning.clock.advance(48ms);
+    CHECK(spinning.spin(true)); // no rest, and credit for one more failure
   }
 }
 
