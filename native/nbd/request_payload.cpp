@@ -14,10 +14,15 @@ namespace {
 // A payload from here on is received where the backend wants it, at the cost of a receive for the
 // next header alone.
 constexpr uint32_t MIN_RESERVED_BYTES = 64 << 10;
-// So is it with a payload that stays in the pages it came in. More than this would no longer be in
-// the processor's cache when it is copied from there.
-constexpr uint32_t MIN_PIPED_WRITE_BYTES = 64 << 10;
-constexpr uint32_t MAX_PIPED_WRITE_BYTES = 256 << 10;
+// A payload of these sizes stays in the pages it came in, if it goes to a file. A larger one would
+// no longer be in the processor's cache when it is copied from there; a TCP client sends less ahead
+// of what is received, but in smaller pieces, which take more calls each.
+struct PipedSizes {
+  uint32_t least_bytes;
+  uint32_t most_bytes;
+};
+constexpr PipedSizes PIPED_LOCALLY{64 << 10, 256 << 10};
+constexpr PipedSizes PIPED_OVER_TCP{128 << 10, 4 << 20};
 // After one for which that was no way.
 constexpr unsigned COPIED_PAYLOADS = 64;
 // The least by which what is admitted of a payload grows.
@@ -102,8 +107,8 @@ bool RequestReader::place_payload() {
 }
 
 bool RequestReader::is_worth_pages() {
-  if (!takes_pages_ || length_bytes() < MIN_PIPED_WRITE_BYTES ||
-      length_bytes() > MAX_PIPED_WRITE_BYTES)
+  const PipedSizes &sizes = transport_.is_local() ? PIPED_LOCALLY : PIPED_OVER_TCP;
+  if (!takes_pages_ || length_bytes() < sizes.least_bytes || length_bytes() > sizes.most_bytes)
     return false;
   if (copied_payloads_ == 0)
     return true;

@@ -56,6 +56,7 @@ public:
 
   // For waiting elsewhere, together with others: input arrives at one of these descriptors, and
   // each `wake` makes the other readable. Until `close`.
+  bool is_local() const { return is_local_; }
   bool can_be_polled() const { return is_socket_ && wake_fd_ != -1; }
   int input_fd() const { return in_fd_; }
   int wake_fd() const { return wake_fd_; }
