@@ -1,5 +1,4 @@
 // See http-client.hpp. The client hands its requests to the loop, which does the work.
-#include <cstdlib>
 #include <pthread.h>
 #include <utility>
 
@@ -12,15 +11,12 @@ namespace {
 /// Takes the certificates from the environment variables that the curl command and other programs
 /// use.
 void trust_as_curl_does(Settings &settings) {
-  const auto value_of = [](const char *variable) {
-    const char *const value = getenv(variable);
-    return std::string(value == nullptr ? "" : value);
-  };
-  settings.ca_file = value_of("CURL_CA_BUNDLE");
+  const Environment &environment = settings.environment;
+  settings.ca_file = environment.value_of("CURL_CA_BUNDLE");
   if (!settings.ca_file.empty())
     return;
-  settings.ca_file = value_of("SSL_CERT_FILE");
-  settings.ca_directory = value_of("SSL_CERT_DIR");
+  settings.ca_file = environment.value_of("SSL_CERT_FILE");
+  settings.ca_directory = environment.value_of("SSL_CERT_DIR");
 }
 
 } // namespace

@@ -82,6 +82,7 @@ struct curl_version_info_data {
   X(CURLOPT_PASSWORD, 10174)                                                                       \
   X(CURLOPT_PROXYUSERNAME, 10175)                                                                  \
   X(CURLOPT_PROXYPASSWORD, 10176)                                                                  \
+  X(CURLOPT_NOPROXY, 10177)                                                                        \
   X(CURLOPT_PROTOCOLS, 181)                                                                        \
   X(CURLOPT_OPENSOCKETDATA, 10164)                                                                 \
   X(CURLOPT_CLOSESOCKETDATA, 10209)                                                                \

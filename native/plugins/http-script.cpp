@@ -18,8 +18,6 @@
 #include <utility>
 #include <vector>
 
-extern char **environ;
-
 namespace http {
 
 namespace {
@@ -35,14 +33,15 @@ constexpr size_t MAX_OUTPUT_BYTES = 65'536;
 /// everything it has started can be killed.
 class Shell {
 public:
-  Shell(const std::string &command, const std::string &directory, const std::string &url,
-        unsigned iteration) {
+  Shell(const std::string &command, const std::string &directory, const Environment &environment,
+        const std::string &url, unsigned iteration) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) == -1)
       throw std::runtime_error(std::string("cannot make a pipe: ") + strerror(errno));
     output_ = ends[0];
-    const std::vector<std::string> variables = {"url=" + url,
-                                                "iteration=" + std::to_string(iteration)};
+    std::vector<std::string> variables = environment.variables();
+    variables.push_back("url=" + url); // the last of a name counts
+    variables.push_back("iteration=" + std::to_string(iteration));
     int error = spawn(command, directory.c_str(), ends[1], variables);
     // The server's new user may have no access there, which matters only for relative paths.
     if (error == EACCES || error == ENOENT)
@@ -80,9 +79,7 @@ private:
   int spawn(const std::string &command, const char *directory, int output,
             const std::vector<std::string> &variables) {
     std::vector<char *> environment;
-    for (char **one = environ; *one != nullptr; one++)
-      environment.push_back(*one);
-    for (const std::string &variable : variables) // the last of a name counts
+    for (const std::string &variable : variables)
       environment.push_back(const_cast<char *>(variable.c_str()));
     environment.push_back(nullptr);
     const char *const words[] = {"sh", "-c", command.c_str(), nullptr};
@@ -167,9 +164,10 @@ int status_of(Shell &shell, const Limit &limit) {
 } // namespace
 
 std::string run_script(const std::string &command, const std::string &directory,
-                       const std::string &url, unsigned iteration, int stop) {
+                       const Environment &environment, const std::string &url, unsigned iteration,
+                       int stop) {
   const Limit limit(stop);
-  Shell shell(command, directory, url, iteration);
+  Shell shell(command, directory, environment, url, iteration);
   std::string text = read_all(shell.output(), limit);
   const int status = status_of(shell, limit);
   if (WIFSIGNALED(status))

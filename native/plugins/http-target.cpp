@@ -48,8 +48,8 @@ std::vector<std::string> header_lines(const std::string &text) {
 }
 
 Targets::Targets(const TargetSettings &settings, const Settings &client_settings)
-    : settings_(settings), url_(checked(settings.url)), allows_http_(client_settings.allows_http),
-      allows_https_(client_settings.allows_https) {
+    : settings_(settings), environment_(client_settings.environment), url_(checked(settings.url)),
+      allows_http_(client_settings.allows_http), allows_https_(client_settings.allows_https) {
   const bool is_given = !settings_.user.empty() || !settings_.password.empty();
   first_ = current_ = std::make_shared<Target>(Target{
       url_.address, settings_.headers, settings_.cookie, is_given ? settings_.user : url_.user,
@@ -113,8 +113,9 @@ void Targets::change(const std::function<void(Target &)> &change_it) {
 
 void Targets::run_header_script(int stop) {
   try {
-    const std::vector<std::string> headers = header_lines(run_script(
-        settings_.header_script, settings_.script_directory, settings_.url, header_runs_++, stop));
+    const std::vector<std::string> headers =
+        header_lines(run_script(settings_.header_script, settings_.script_directory, environment_,
+                                settings_.url, header_runs_++, stop));
     change([&](Target &target) { target.headers = headers; });
   } catch (const std::exception &error) {
     throw std::runtime_error(std::string("header-script: ") + error.what());
@@ -123,8 +124,9 @@ void Targets::run_header_script(int stop) {
 
 void Targets::run_cookie_script(int stop) {
   try {
-    const std::string cookie = cookie_line(run_script(
-        settings_.cookie_script, settings_.script_directory, settings_.url, cookie_runs_++, stop));
+    const std::string cookie =
+        cookie_line(run_script(settings_.cookie_script, settings_.script_directory, environment_,
+                               settings_.url, cookie_runs_++, stop));
     change([&](Target &target) { target.cookie = cookie; });
   } catch (const std::exception &error) {
     throw std::runtime_error(std::string("cookie-script: ") + error.what());

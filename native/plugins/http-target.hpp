@@ -65,6 +65,7 @@ private:
   void change(const std::function<void(Target &)> &change);
 
   const TargetSettings settings_;
+  const Environment environment_;
   const Url url_;
   const bool allows_http_;
   const bool allows_https_;

@@ -49,7 +49,7 @@ std::string_view trimmed(std::string_view text) {
 
 Transfer::Transfer(const Library &library, const Settings &settings, CURLSH *cookies, void *sockets,
                    int (*open)(void *, int, curl_sockaddr *), int (*close)(void *, int))
-    : library_(library), easy_(library.curl_easy_init()) {
+    : library_(library), settings_(settings), easy_(library.curl_easy_init()) {
   if (easy_ == nullptr)
     return;
   words_[0] = '\0';
@@ -57,7 +57,7 @@ Transfer::Transfer(const Library &library, const Settings &settings, CURLSH *coo
   set(CURLOPT_QUICK_EXIT, 1); // older versions do not know it, and wait for name lookups
   set_protocol(settings);
   set_tls(settings);
-  set_proxy(settings);
+  set_proxy();
   set_functions(sockets, open, close);
   if (cookies == nullptr)
     return;
@@ -97,13 +97,27 @@ void Transfer::set_tls(const Settings &settings) {
   set_if_any(CURLOPT_CAPATH, settings.ca_directory);
 }
 
-void Transfer::set_proxy(const Settings &settings) {
+// libcurl reads what is not set here from the environment, on this thread.
+void Transfer::set_proxy() {
   set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1);
-  set_if_any(CURLOPT_PROXY, settings.proxy);
-  set_if_any(CURLOPT_PROXYUSERNAME, settings.proxy_user);
-  set_if_any(CURLOPT_PROXYPASSWORD, settings.proxy_password);
-  if (!settings.uses_proxy || (!settings.unix_socket.empty() && settings.proxy.empty()))
-    set(CURLOPT_PROXY, "");
+  set(CURLOPT_PROXY, settings_.proxy.c_str());
+  set(CURLOPT_NOPROXY, settings_.environment.first_of("no_proxy", "NO_PROXY").c_str());
+  set_if_any(CURLOPT_PROXYUSERNAME, settings_.proxy_user);
+  set_if_any(CURLOPT_PROXYPASSWORD, settings_.proxy_password);
+}
+
+/// The environment's for this URL, by libcurl's own rules. CGI programs get HTTP_PROXY from their
+/// clients, so that it does not count.
+void Transfer::choose_proxy() {
+  if (!settings_.uses_proxy || !settings_.proxy.empty() || !settings_.unix_socket.empty())
+    return;
+  const Environment &environment = settings_.environment;
+  const bool is_https = url_.size() > 5 && is_same_name(url_.substr(0, 6), "https:");
+  const std::string proxy =
+      is_https ? environment.first_of("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+               : environment.first_of("http_proxy", "all_proxy", "ALL_PROXY");
+  if (proxy_ != proxy)
+    set(CURLOPT_PROXY, (proxy_ = proxy).c_str());
 }
 
 void Transfer::set_functions(void *sockets, int (*open)(void *, int, curl_sockaddr *),
@@ -155,8 +169,10 @@ void Transfer::begin(std::unique_ptr<Job> job, Clock::time_point now) {
   moved_bytes_ = watched_from_ = 0;
   watched_since_ = now;
   words_[0] = '\0';
-  if (url_ != request.url)
+  if (url_ != request.url) {
     set(CURLOPT_URL, (url_ = request.url).c_str());
+    choose_proxy();
+  }
   if (cookie_ != request.cookie)
     set(CURLOPT_COOKIE, (cookie_ = request.cookie).empty() ? nullptr : cookie_.c_str());
   set_method();

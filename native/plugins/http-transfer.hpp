@@ -57,7 +57,8 @@ private:
   void set_if_any(int option, const std::string &text);
   void set_protocol(const Settings &settings);
   void set_tls(const Settings &settings);
-  void set_proxy(const Settings &settings);
+  void set_proxy();
+  void choose_proxy();
   void set_functions(void *sockets, int (*open)(void *, int, curl_sockaddr *),
                      int (*close)(void *, int));
   void set_method();
@@ -68,13 +69,14 @@ private:
   std::string reason_of_loss(int code) const;
 
   const Library &library_;
+  const Settings &settings_; // the loop's
   CURL *easy_;
   std::unique_ptr<Job> job_;
   curl_slist *headers_ = nullptr;
   curl_slist *addresses_ = nullptr;
   // The handle's present settings, so that equal ones are not set again.
   Method method_ = Method::get;
-  std::string url_, cookie_, user_, password_, provider_;
+  std::string url_, cookie_, user_, password_, provider_, proxy_;
   bool has_range_ = false;
   // For this attempt.
   Failure given_up_ = Failure::none;

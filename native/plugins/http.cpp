@@ -76,6 +76,7 @@ public:
   }
 
   void config_complete() {
+    client_.environment = Environment::copied();
     if (file_.target.url.empty())
       refuse("the parameter url= is missing: give the URL of a file");
     const http::Library *const library = http::library();

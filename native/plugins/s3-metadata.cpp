@@ -44,6 +44,7 @@ class Service {
 public:
   Service(const Settings &settings, bool is_near) {
     http::Settings own;
+    own.environment = settings.http.environment;
     if (is_near) { // in this machine, or not reachable through a proxy
       own.uses_proxy = false;
       own.connect_timeout_ms = 1000;
@@ -93,9 +94,10 @@ bool may_have_token(const std::string &url) {
   return host == "localhost" || host == "::1" || host == "fd00:ec2::23";
 }
 
-std::string of_file_or(const char *file_variable, const char *variable) {
-  const std::string path = from_environment(file_variable);
-  return path.empty() ? from_environment(variable) : read_small_file(path);
+std::string of_file_or(const Environment &environment, const char *file_variable,
+                       const char *variable) {
+  const std::string path = environment.value_of(file_variable);
+  return path.empty() ? environment.value_of(variable) : read_small_file(path);
 }
 
 bool is_one_line(const std::string &text) {
@@ -110,9 +112,11 @@ Keys parse_keys(const std::string &json) {
 }
 
 Answer keys_of_container(const Settings &settings) {
-  const std::string relative = from_environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
-  const std::string url = relative.empty() ? from_environment("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-                                           : "http://169.254.170.2" + relative;
+  const Environment &environment = settings.http.environment;
+  const std::string relative = environment.value_of("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+  const std::string url = relative.empty()
+                              ? environment.value_of("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+                              : "http://169.254.170.2" + relative;
   if (url.empty())
     return {};
   if (!may_have_token(url))
@@ -121,8 +125,8 @@ Answer keys_of_container(const Settings &settings) {
             "container service"};
   http::Request request;
   request.url = url;
-  const std::string token =
-      of_file_or("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN");
+  const std::string token = of_file_or(environment, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                                       "AWS_CONTAINER_AUTHORIZATION_TOKEN");
   if (!is_one_line(token))
     return {{}, "the container's authorization token must be one line"};
   if (!token.empty())
@@ -138,10 +142,11 @@ Answer keys_of_container(const Settings &settings) {
 }
 
 Answer keys_of_machine(const Settings &settings) {
-  const std::string disabled = from_environment("AWS_EC2_METADATA_DISABLED");
+  const Environment &environment = settings.http.environment;
+  const std::string disabled = environment.value_of("AWS_EC2_METADATA_DISABLED");
   if (disabled == "true" || disabled == "True" || disabled == "TRUE")
     return {};
-  std::string endpoint = from_environment("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+  std::string endpoint = environment.value_of("AWS_EC2_METADATA_SERVICE_ENDPOINT");
   const bool is_given = !endpoint.empty();
   if (!is_given)
     endpoint = "http://169.254.169.254";
@@ -187,10 +192,11 @@ struct Role {
 };
 
 Role role_of(const Settings &settings) {
-  Role role{from_environment("AWS_WEB_IDENTITY_TOKEN_FILE"), from_environment("AWS_ROLE_ARN"),
-            from_environment("AWS_ROLE_SESSION_NAME")};
+  const Environment &environment = settings.http.environment;
+  Role role{environment.value_of("AWS_WEB_IDENTITY_TOKEN_FILE"),
+            environment.value_of("AWS_ROLE_ARN"), environment.value_of("AWS_ROLE_SESSION_NAME")};
   if (role.token_file.empty() || settings.is_profile_given) {
-    Profile profile = read_profile(settings.profile).value_or(Profile{});
+    Profile profile = read_profile(settings).value_or(Profile{});
     role = {profile["web_identity_token_file"], profile["role_arn"], profile["role_session_name"]};
   }
   if (role.session.empty())
@@ -228,7 +234,7 @@ Answer keys_of_web_identity(const Settings &settings) {
   const std::string token = read_small_file(role.token_file);
   if (token.empty())
     return {{}, "the web identity's token in " + role.token_file + " cannot be read"};
-  std::string url = from_environment("AWS_ENDPOINT_URL_STS");
+  std::string url = settings.http.environment.value_of("AWS_ENDPOINT_URL_STS");
   if (url.empty())
     url = "https://sts." + settings.region + ".amazonaws.com" +
           (settings.region.starts_with("cn-") ? ".cn" : "") + "/";

@@ -265,11 +265,6 @@ bool check_keys(const Settings &settings) {
 
 } // namespace
 
-std::string from_environment(const char *name) {
-  const char *const value = getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 bool set_parameter(Settings &settings, const std::string &given, const std::string &value) {
   // nbdkit's plugin accepts some of them with underscores too.
   const std::string key = given == "access_key"      ? "access-key"
@@ -310,18 +305,15 @@ bool set_parameter(Settings &settings, const std::string &given, const std::stri
 bool complete(Settings &settings) {
   if (!check_place(settings) || !check_keys(settings))
     return false;
+  const Environment &environment = settings.http.environment = Environment::copied();
   settings.is_profile_given = !settings.profile.empty();
   if (!settings.is_profile_given)
-    settings.profile = from_environment("AWS_PROFILE");
-  const auto profile = read_profile(settings.profile).value_or(Profile{});
-  for (const char *name : {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"}) {
-    if (settings.endpoint_url.empty())
-      settings.endpoint_url = from_environment(name);
-  }
-  for (const char *name : {"AWS_REGION", "AWS_DEFAULT_REGION"}) {
-    if (settings.region.empty())
-      settings.region = from_environment(name);
-  }
+    settings.profile = environment.value_of("AWS_PROFILE");
+  const auto profile = read_profile(settings).value_or(Profile{});
+  if (settings.endpoint_url.empty())
+    settings.endpoint_url = environment.first_of("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL");
+  if (settings.region.empty())
+    settings.region = environment.first_of("AWS_REGION", "AWS_DEFAULT_REGION");
   if (settings.endpoint_url.empty())
     settings.endpoint_url = value_of(profile, "endpoint_url");
   if (settings.region.empty())

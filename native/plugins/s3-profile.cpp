@@ -4,8 +4,6 @@
 #include <cstdio>
 #include <sstream>
 
-#include "s3-settings.hpp"
-
 namespace s3 {
 
 namespace {
@@ -20,17 +18,17 @@ std::string trimmed(const std::string &text) {
   return text.substr(begin, text.find_last_not_of(SPACE) - begin + 1);
 }
 
-std::string path_of(const char *variable, const char *name) {
-  const std::string given = from_environment(variable);
-  return given.empty() ? from_environment("HOME") + "/.aws/" + name : given;
+std::string path_of(const Environment &environment, const char *variable, const char *name) {
+  const std::string given = environment.value_of(variable);
+  return given.empty() ? environment.value_of("HOME") + "/.aws/" + name : given;
 }
 
-std::string config_path() {
-  return path_of("AWS_CONFIG_FILE", "config");
+std::string config_path(const Environment &environment) {
+  return path_of(environment, "AWS_CONFIG_FILE", "config");
 }
 
-std::string credentials_path() {
-  return path_of("AWS_SHARED_CREDENTIALS_FILE", "credentials");
+std::string credentials_path(const Environment &environment) {
+  return path_of(environment, "AWS_SHARED_CREDENTIALS_FILE", "credentials");
 }
 
 } // namespace
@@ -68,11 +66,12 @@ std::optional<Profile> parse_section(const std::string &text, const std::string 
   return values;
 }
 
-std::optional<Profile> read_profile(const std::string &name) {
-  const std::string section = name.empty() ? "default" : name;
-  const std::string config = read_small_file(config_path());
+std::optional<Profile> read_profile(const Settings &settings) {
+  const Environment &environment = settings.http.environment;
+  const std::string section = settings.profile.empty() ? "default" : settings.profile;
+  const std::string config = read_small_file(config_path(environment));
   auto profile = parse_section(config, section == "default" ? section : "profile " + section);
-  const auto keys = parse_section(read_small_file(credentials_path()), section);
+  const auto keys = parse_section(read_small_file(credentials_path(environment)), section);
   if (keys && !profile)
     profile.emplace();
   for (const auto &[key, value] : keys.value_or(Profile{}))
@@ -85,8 +84,8 @@ std::string value_of(const Profile &profile, const char *name) {
   return found == profile.end() ? "" : found->second;
 }
 
-std::string profile_files() {
-  return credentials_path() + " or " + config_path();
+std::string profile_files(const Environment &environment) {
+  return credentials_path(environment) + " or " + config_path(environment);
 }
 
 } // namespace s3

@@ -6,19 +6,21 @@
 #include <optional>
 #include <string>
 
+#include "s3-settings.hpp"
+
 namespace s3 {
 
 using Profile = std::map<std::string, std::string>;
 
-/// A profile from both files; credentials overrides config. "" is the default profile. No value if
-/// neither file has it.
-std::optional<Profile> read_profile(const std::string &name);
+/// The profile of the settings, from both files; credentials overrides config. "" is the default
+/// profile. No value if neither file has it.
+std::optional<Profile> read_profile(const Settings &settings);
 
 /// "" if the profile does not have it.
 std::string value_of(const Profile &profile, const char *name);
 
 /// Both files' names, for messages.
-std::string profile_files();
+std::string profile_files(const Environment &environment);
 
 /// The settings in one section of such a file's text, if the section exists.
 std::optional<Profile> parse_section(const std::string &text, const std::string &section);

@@ -44,9 +44,6 @@ bool complete(Settings &settings);
 
 extern const char *const PARAMETERS_HELP;
 
-/// An environment variable's value, or "".
-std::string from_environment(const char *name);
-
 } // namespace s3
 
 #endif

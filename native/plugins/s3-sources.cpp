@@ -36,10 +36,11 @@ Answer keys_of_parameters(const Settings &settings) {
   return {Keys{settings.access_key, settings.secret_key, settings.session_token, {}}, ""};
 }
 
-Answer keys_of_environment(const Settings &) {
-  Keys keys{from_environment("AWS_ACCESS_KEY_ID"),
-            from_environment("AWS_SECRET_ACCESS_KEY"),
-            from_environment("AWS_SESSION_TOKEN"),
+Answer keys_of_environment(const Settings &settings) {
+  const Environment &environment = settings.http.environment;
+  Keys keys{environment.value_of("AWS_ACCESS_KEY_ID"),
+            environment.value_of("AWS_SECRET_ACCESS_KEY"),
+            environment.value_of("AWS_SESSION_TOKEN"),
             {}};
   if (keys.id.empty() && keys.secret.empty())
     return {};
@@ -49,9 +50,11 @@ Answer keys_of_environment(const Settings &) {
 }
 
 Answer keys_of_profile(const Settings &settings) {
-  const auto profile = read_profile(settings.profile);
+  const auto profile = read_profile(settings);
   if (!profile && !settings.profile.empty())
-    return {{}, "there is no profile \"" + settings.profile + "\" in " + profile_files()};
+    return {{},
+            "there is no profile \"" + settings.profile + "\" in " +
+                profile_files(settings.http.environment)};
   const Profile values = profile.value_or(Profile{});
   Keys keys{value_of(values, "aws_access_key_id"),
             value_of(values, "aws_secret_access_key"),

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "http-library.hpp"
 #include "s3-disk.hpp"
 #include "s3-object-disk.hpp"
 #include "s3-settings.hpp"
@@ -53,7 +54,8 @@ public:
   }
 
   void config_complete() {
-    if (!s3::complete(settings_))
+    // libcurl reads the environment when it is first loaded.
+    if (!s3::complete(settings_) || http::library() == nullptr)
       throw nbdkit::Reported(EINVAL);
   }
 
