@@ -152,26 +152,28 @@ bool Cluster::open_pool(Refusal &refusal) {
   return true;
 }
 
-bool Cluster::connect(Refusal &refusal) {
+bool Cluster::create(Refusal &refusal) {
   const std::string name = "client." + settings_->id;
-  int result = library_.rados_create2(&cluster_, settings_->cluster.c_str(), name.c_str(), 0);
+  const int result = library_.rados_create2(&cluster_, settings_->cluster.c_str(), name.c_str(), 0);
   if (result < 0) {
     refusal = {std::string("cannot create a Ceph client: ") + strerror(-result), -result};
     return false;
   }
-  if (!configure(refusal) || !tune(refusal))
-    return false;
-  result = library_.rados_connect(cluster_);
+  return configure(refusal) && tune(refusal);
+}
+
+bool Cluster::connect(Refusal &refusal) {
+  const int result = library_.rados_connect(cluster_);
   if (result < 0)
     refusal = explain(result);
   return result >= 0 && open_pool(refusal);
 }
 
-std::shared_ptr<const Cluster> Cluster::connect(const Library &library,
-                                                std::shared_ptr<const Settings> settings,
-                                                Refusal &refusal) {
+std::shared_ptr<Cluster> Cluster::configured(const Library &library,
+                                             std::shared_ptr<const Settings> settings,
+                                             Refusal &refusal) {
   std::shared_ptr<Cluster> cluster(new Cluster(library, std::move(settings)));
-  return cluster->connect(refusal) ? std::move(cluster) : nullptr;
+  return cluster->create(refusal) ? std::move(cluster) : nullptr;
 }
 
 } // namespace rbd

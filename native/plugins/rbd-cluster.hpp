@@ -55,9 +55,13 @@ struct Settings {
 
 class Cluster {
 public:
-  /// Null on failure: see `refusal`. Waits for the cluster, possibly longer than connect-timeout=.
-  static std::shared_ptr<const Cluster>
-  connect(const Library &library, std::shared_ptr<const Settings> settings, Refusal &refusal);
+  /// Reads Ceph's configuration, from files and from the environment: on the thread that may set
+  /// variables. Null on failure: see `refusal`.
+  static std::shared_ptr<Cluster>
+  configured(const Library &library, std::shared_ptr<const Settings> settings, Refusal &refusal);
+  /// Once, before anything else. Waits for the cluster, possibly longer than connect-timeout=.
+  /// False on failure: see `refusal`.
+  bool connect(Refusal &refusal);
   ~Cluster();
   Cluster(const Cluster &) = delete;
   Cluster &operator=(const Cluster &) = delete;
@@ -72,7 +76,7 @@ public:
 private:
   Cluster(const Library &library, std::shared_ptr<const Settings> settings)
       : library_(library), settings_(std::move(settings)) {}
-  bool connect(Refusal &refusal);
+  bool create(Refusal &refusal);
   bool configure(Refusal &refusal);
   bool tune(Refusal &refusal);
   bool set(const char *option, const std::string &value, Refusal &refusal);

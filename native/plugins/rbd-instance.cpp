@@ -16,17 +16,23 @@ constexpr unsigned END_SECONDS = 5;
 
 // ---- start --------------------------------------------------------------------------------------
 
-bool Instance::connect(const Library &library, Refusal &refusal) {
+bool Instance::configure(const Library &library, Refusal &refusal) {
+  configured_ = Cluster::configured(library, settings_, refusal);
+  return configured_ != nullptr;
+}
+
+bool Instance::connect(Refusal &refusal) {
   struct Answer {
     std::shared_ptr<const Cluster> cluster;
     Refusal refusal;
   };
-  std::optional<Answer> answer = Errands().run<Answer>(
-      Patience(settings_->connect_timeout_seconds), [&library, settings = settings_] {
-        Answer given;
-        given.cluster = Cluster::connect(library, settings, given.refusal);
-        return given;
-      });
+  std::optional<Answer> answer = Errands().run<Answer>(Patience(settings_->connect_timeout_seconds),
+                                                       [cluster = std::move(configured_)] {
+                                                         Answer given;
+                                                         if (cluster->connect(given.refusal))
+                                                           given.cluster = cluster;
+                                                         return given;
+                                                       });
   if (answer)
     cluster_ = std::move(answer->cluster);
   refusal = answer ? std::move(answer->refusal) : no_monitor(*settings_);
@@ -61,8 +67,8 @@ bool Instance::open_first(Refusal &refusal) {
   return true;
 }
 
-bool Instance::start(const Library &library, Refusal &refusal) {
-  if (!connect(library, refusal))
+bool Instance::start(Refusal &refusal) {
+  if (!connect(refusal))
     return false;
   if (!settings_->image.empty())
     return open_first(refusal);

@@ -18,9 +18,12 @@ class Instance {
 public:
   Settings &settings() { return *settings_; }
 
-  /// Call it after the last parameter: connects and opens the image, so that errors are reported
-  /// before a client connects. False on failure: see `refusal`.
-  bool start(const Library &library, Refusal &refusal);
+  /// Call it after the last parameter, on the thread that may change the environment. False on
+  /// failure: see `refusal`.
+  bool configure(const Library &library, Refusal &refusal);
+  /// After that: connects and opens the image, so that errors are reported before a client
+  /// connects. False on failure: see `refusal`.
+  bool start(Refusal &refusal);
 
   /// The names of the pool's images. No value on failure: see `refusal`.
   std::optional<std::vector<std::string>> list_images(Refusal &refusal) {
@@ -39,12 +42,13 @@ public:
   static void end(std::unique_ptr<Instance> instance);
 
 private:
-  bool connect(const Library &library, Refusal &refusal);
+  bool connect(Refusal &refusal);
   bool open_first(Refusal &refusal);
   std::optional<std::vector<std::string>> list_images(const Limit &limit, Refusal &refusal);
 
   // Threads that wait for the cluster share these.
   const std::shared_ptr<Settings> settings_ = std::make_shared<Settings>();
+  std::shared_ptr<Cluster> configured_; // until the start
   std::shared_ptr<const Cluster> cluster_;
   const std::shared_ptr<OpenImages> images_ = std::make_shared<OpenImages>();
   Errands listings_;

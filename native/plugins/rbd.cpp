@@ -63,18 +63,26 @@ int rbd_config(const char *key, const char *value) {
 }
 
 int rbd_config_complete() {
-  return guarded(-1, [] { return rbd::complete(this_instance()->settings()); });
+  return guarded(-1, [] {
+    rbd::Refusal refusal;
+    if (rbd::complete(this_instance()->settings()) == -1)
+      return -1;
+    const rbd::Library *const library = rbd::library();
+    if (library == nullptr)
+      return -1;
+    if (this_instance()->configure(*library, refusal))
+      return 0;
+    report(refusal);
+    return -1;
+  });
 }
 
 // ---- start and end ------------------------------------------------------------------------------
 
 int rbd_get_ready() {
   return guarded(-1, [] {
-    const rbd::Library *const library = rbd::library();
     rbd::Refusal refusal;
-    if (library == nullptr)
-      return -1;
-    if (this_instance()->start(*library, refusal))
+    if (this_instance()->start(refusal))
       return 0;
     report(refusal);
     return -1;
