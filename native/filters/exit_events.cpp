@@ -11,7 +11,6 @@
 
 #include "base/error_numbers.hpp"
 #include "base/high_fd.hpp"
-#include "filters/shell.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::filters {
@@ -54,9 +53,9 @@ bool has_exited(int process) {
   return false;
 }
 
-bool says_so(const std::string &script) {
+bool says_so(const std::string &script, const ShellEnvironment &environment) {
   std::string failure;
-  const int status = run_shell(Shell::standard, script, &failure);
+  const int status = run_shell(Shell::standard, script, environment, &failure);
   if (status == -1)
     host::log_error("exit-when-script: %s", failure.c_str());
   else if (WIFSIGNALED(status))
@@ -125,7 +124,7 @@ std::string ExitEvents::what_has_happened() const {
     if (has_exited(processes_[i]))
       return "process " + names_.processes_exit[i] + " has exited";
   for (const std::string &script : names_.scripts)
-    if (says_so(script))
+    if (says_so(script, environment_))
       return "a script has exited with " + std::to_string(HAS_HAPPENED);
   return {};
 }

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "filters/shell.hpp"
+
 namespace asyncnbd::filters {
 
 // Any number of each kind.
@@ -34,7 +36,8 @@ private:
   bool take_pipes(std::string *error);
 
   const ExitEventNames names_;
-  std::vector<int> pipes_;     // the user's
+  const ShellEnvironment environment_ = ShellEnvironment::copied(); // of scripts
+  std::vector<int> pipes_;                                          // the user's
   std::vector<int> processes_; // descriptors of /proc/N/stat, which stay bound to their process
 };
 

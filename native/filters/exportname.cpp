@@ -36,6 +36,7 @@ public:
     } else if (word.compare(0, SCRIPT, "script:") == 0) {
       kind_ = Kind::script;
       text_ = word.substr(SCRIPT);
+      environment_ = ShellEnvironment::copied();
     } else if (word == "none") {
       kind_ = Kind::none;
     } else {
@@ -58,7 +59,8 @@ private:
     const std::string commands = "export name; name=" + shell_quoted(name) + "\n" + text_ + "\n";
     std::string output;
     std::string failure;
-    if (run_shell(Shell::standard, commands, wire::MAX_STRING_BYTES, &output, &failure) == -1 &&
+    if (run_shell(Shell::standard, commands, environment_, wire::MAX_STRING_BYTES, &output,
+                  &failure) == -1 &&
         !failure.empty())
       host::log_error("filter exportname: exportdesc=script: %s", failure.c_str());
     if (!output.empty() && output.back() == '\n')
@@ -67,7 +69,8 @@ private:
   }
 
   Kind kind_ = Kind::keep;
-  std::string text_; // or the commands; "" for none
+  std::string text_;             // or the commands; "" for none
+  ShellEnvironment environment_; // of a script
 };
 
 class DescribedLayer final : public backend::PassingLayer {

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "base/error_numbers.hpp"
-#include "filters/shell.hpp"
 #include "host/log_text.hpp"
 
 namespace asyncnbd::filters {
@@ -103,7 +102,7 @@ std::string LogOutput::run_script(const LogEvent &event) const {
     commands += "id=" + std::to_string(event.id) + "\n";
   commands += event.text + "\n" + script_;
   std::string failure;
-  const int status = run_shell(Shell::bash_if_any, commands, &failure);
+  const int status = run_shell(Shell::bash_if_any, commands, environment_, &failure);
   if (status == -1)
     return "logscript: " + failure;
   if (WIFEXITED(status) && WEXITSTATUS(status) != 0)

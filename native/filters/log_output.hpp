@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/mutex.hpp"
+#include "filters/shell.hpp"
 
 namespace asyncnbd::filters {
 
@@ -49,7 +50,8 @@ private:
   const int fd_;          // -1: none
   const bool is_regular_; // true without a file
   const std::string script_;
-  base::Mutex<base::LockRank::log_lines> mutex_; // around each line
+  const ShellEnvironment environment_ = ShellEnvironment::copied(); // of the script
+  base::Mutex<base::LockRank::log_lines> mutex_;                    // around each line
 };
 
 } // namespace asyncnbd::filters

@@ -18,8 +18,10 @@ namespace asyncnbd::filters {
 namespace {
 
 // `output`: its standard output; -1: ours. Returns 0 or an errno.
-int spawn(Shell shell, const std::string &commands, int output, pid_t *pid) {
+int spawn(Shell shell, const std::string &commands, const ShellEnvironment &environment, int output,
+          pid_t *pid) {
   const char *const arguments[] = {"sh", "-c", commands.c_str(), nullptr};
+  const std::vector<char *> variables = environment.pointers();
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   sigset_t none; // signals that this thread blocks must not be blocked there
@@ -33,10 +35,10 @@ int spawn(Shell shell, const std::string &commands, int output, pid_t *pid) {
   int error = ENOENT;
   if (shell == Shell::bash_if_any)
     error = posix_spawn(pid, "/bin/bash", &actions, &attributes,
-                        const_cast<char *const *>(arguments), environ);
+                        const_cast<char *const *>(arguments), variables.data());
   if (error == ENOENT)
     error = posix_spawn(pid, "/bin/sh", &actions, &attributes, const_cast<char *const *>(arguments),
-                        environ);
+                        variables.data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   return error;
@@ -69,17 +71,33 @@ std::string not_started(int error) {
 
 } // namespace
 
-int run_shell(Shell shell, const std::string &commands, std::string *failure) {
+ShellEnvironment ShellEnvironment::copied() {
+  ShellEnvironment copy;
+  for (char **one = environ; one != nullptr && *one != nullptr; one++)
+    copy.variables_.emplace_back(*one);
+  return copy;
+}
+
+std::vector<char *> ShellEnvironment::pointers() const {
+  std::vector<char *> pointers;
+  for (const std::string &variable : variables_)
+    pointers.push_back(const_cast<char *>(variable.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+int run_shell(Shell shell, const std::string &commands, const ShellEnvironment &environment,
+              std::string *failure) {
   pid_t pid = -1;
-  const int error = spawn(shell, commands, -1, &pid);
+  const int error = spawn(shell, commands, environment, -1, &pid);
   if (error == 0)
     return status_of(pid);
   *failure = not_started(error);
   return -1;
 }
 
-int run_shell(Shell shell, const std::string &commands, size_t most_bytes, std::string *output,
-              std::string *failure) {
+int run_shell(Shell shell, const std::string &commands, const ShellEnvironment &environment,
+              size_t most_bytes, std::string *output, std::string *failure) {
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) == -1) {
     *failure = not_started(errno);
@@ -88,7 +106,8 @@ int run_shell(Shell shell, const std::string &commands, size_t most_bytes, std::
   const int reading = base::moved_high(ends[0]);
   const int writing = base::moved_high(ends[1]);
   pid_t pid = -1;
-  const int error = reading == -1 || writing == -1 ? EMFILE : spawn(shell, commands, writing, &pid);
+  const int error =
+      reading == -1 || writing == -1 ? EMFILE : spawn(shell, commands, environment, writing, &pid);
   ::close(writing);
   if (error == 0)
     read_up_to(reading, most_bytes, output);
