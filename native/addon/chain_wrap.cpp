@@ -7,10 +7,10 @@
 
 #include "addon/c_filter_wrap.hpp"
 #include "addon/counters_wrap.hpp"
+#include "addon/hold_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/log_wrap.hpp"
 #include "addon/runtime.hpp"
-#include "addon/server_wrap.hpp"
 #include "cplugin/filter_place.hpp"
 #include "filters/debug_flags.hpp"
 #include "filters/registry.hpp"
@@ -126,8 +126,8 @@ Napi::Value make_chain(const Napi::CallbackInfo &info) {
   return facts;
 }
 
-// readyChain(number, threadModel, log): a promise. Called by the thread for which the chain is new,
-// once what is behind it is ready, and before its first client. Its filters may block.
+// readyChain(number, threadModel, log, hold): a promise. Called by the thread for which the chain
+// is new, once what is behind it is ready, and before its first client. Its filters may block.
 Napi::Value ready_chain(const Napi::CallbackInfo &info) {
   const std::shared_ptr<backend::Chain> chain = chain_of(info[0]);
   const int thread_model = info[1].As<Napi::Number>().Int32Value();
@@ -137,7 +137,7 @@ Napi::Value ready_chain(const Napi::CallbackInfo &info) {
         const host::LogScope scope(log);
         chain->get_ready(thread_model);
       },
-      undefined);
+      undefined, HoldWrap::hold_of(info[3]));
 }
 
 // isShutdownRequested(number): whether one of its filters has asked for the server's end.
@@ -146,9 +146,8 @@ Napi::Value is_shutdown_requested(const Napi::CallbackInfo &info) {
   return Napi::Boolean::New(info.Env(), chain != nullptr && chain->is_shutdown_requested());
 }
 
-// dropChain(number, log, server): a promise. Called once by each thread that has made it, after its
-// last client. Its filters may block; with a server, setRef of that says whether the event loop
-// stays alive meanwhile.
+// dropChain(number, log, hold): a promise. Called once by each thread that has made it, after its
+// last client. Its filters may block.
 Napi::Value drop_chain(const Napi::CallbackInfo &info) {
   const std::shared_ptr<backend::Chain> dropped =
       shared_chains().drop(info[0].As<Napi::Number>().Uint32Value());
@@ -160,8 +159,7 @@ Napi::Value drop_chain(const Napi::CallbackInfo &info) {
         const host::LogScope scope(log);
         dropped->end();
       },
-      undefined,
-      info[2].IsObject() ? ServerWrap::Unwrap(info[2].As<Napi::Object>())->hold() : nullptr);
+      undefined, HoldWrap::hold_of(info[2]));
 }
 
 } // namespace

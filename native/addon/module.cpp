@@ -6,6 +6,7 @@
 #include "addon/counters_wrap.hpp"
 #include "addon/disk_memory_wrap.hpp"
 #include "addon/export_wrap.hpp"
+#include "addon/hold_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/latencies_wrap.hpp"
 #include "addon/layouts.hpp"
@@ -32,6 +33,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeScriptBridge", ScriptBridgeWrap::define(env));
   exports.Set("NativeDiskMemory", DiskMemoryWrap::define(env));
   exports.Set("NativeLog", LogWrap::define(env));
+  exports.Set("NativeHold", HoldWrap::define(env));
   exports.Set("NativeServer", ServerWrap::define(env));
   exports.Set("NativeExport", ExportWrap::define(env));
   exports.Set("NativeSession", SessionWrap::define(env));

@@ -1,10 +1,10 @@
 // See plugin_wrap.hpp.
 #include "addon/plugin_wrap.hpp"
 
+#include "addon/hold_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/log_wrap.hpp"
 #include "addon/runtime.hpp"
-#include "addon/server_wrap.hpp"
 #include "host/log_scope.hpp"
 
 namespace asyncnbd::addon {
@@ -40,8 +40,9 @@ Napi::Value PluginWrap::run(const Napi::CallbackInfo &info) {
   return failure_to_js(info.Env(), (library_.get()->*step)());
 }
 
-// getReady(log): a promise of what has failed. An asynchronous plugin may wait there for what it
-// serves, while JavaScript goes on; others are called on the thread that loaded them, as by nbdkit.
+// getReady(log, hold): a promise of what has failed. An asynchronous plugin may wait there for what
+// it serves, while JavaScript goes on; others are called on the thread that loaded them, as by
+// nbdkit.
 Napi::Value PluginWrap::get_ready(const Napi::CallbackInfo &info) {
   const auto log = LogWrap::target_of(info[0]);
   const auto failure = std::make_shared<CPlugin::Failure>();
@@ -51,14 +52,14 @@ Napi::Value PluginWrap::get_ready(const Napi::CallbackInfo &info) {
   };
   const auto result = [failure](Napi::Env env) { return failure_to_js(env, *failure); };
   if (library_->is_async())
-    return promise_blocking(info.Env(), FOR_PLUGIN_CALL, call, result);
+    return promise_blocking(info.Env(), FOR_PLUGIN_CALL, call, result, HoldWrap::hold_of(info[1]));
   call();
   const auto deferred = Napi::Promise::Deferred::New(info.Env());
   deferred.Resolve(result(info.Env()));
   return deferred.Promise();
 }
 
-// drained(log, server): a promise.
+// drained(log, hold): a promise.
 Napi::Value PluginWrap::drained(const Napi::CallbackInfo &info) {
   if (library_->table().drained == nullptr) // most plugins: no thread for that
     return promise_of_nothing(info.Env());
@@ -68,7 +69,7 @@ Napi::Value PluginWrap::drained(const Napi::CallbackInfo &info) {
         const host::LogScope scope(log);
         plugin->drained();
       },
-      undefined, ServerWrap::Unwrap(info[1].As<Napi::Object>())->hold());
+      undefined, HoldWrap::hold_of(info[1]));
 }
 
 // dump(write, model): `write` gets our lines before the plugin prints its own.

@@ -188,8 +188,10 @@ Napi::Value arm_watchdog(const Napi::CallbackInfo &info) {
   // The thread that ends the process may be reading one: they are never freed, and there are few.
   static auto *lines = new std::set<std::string>;
   start_watching();
+  const char *line =
+      lines->insert(info[2].As<Napi::String>()).first->c_str(); // memory may be locked
   deadline_ms.store(NEVER); // no deadline while the others change
-  last_line.store(lines->insert(info[2].As<Napi::String>()).first->c_str());
+  last_line.store(line);
   forced_status.store(info[1].As<Napi::Number>().Int32Value());
   deadline_ms.store(now_ms() + info[0].As<Napi::Number>().Int64Value() * SLOWNESS);
   sem_post(&changed);

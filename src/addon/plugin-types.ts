@@ -1,6 +1,6 @@
 // C plugins, nbdkit's filters and native filters, as native/addon has them for JavaScript.
 
-import type { NativeLog, NativeServer } from "./types.js";
+import type { NativeHold, NativeLog } from "./types.js";
 
 /** undefined: success. Else what went wrong; `isLogged`: the plugin has logged these words. */
 export type Failure = { readonly words: string; readonly isLogged: boolean } | undefined;
@@ -39,10 +39,10 @@ export interface NativePlugin {
    */
   dump(write: (lines: string) => void, threadModel: number): void;
   /** An asynchronous plugin may block there: it is not called on this thread. */
-  getReady(log: NativeLog | undefined): Promise<Failure>;
+  getReady(log: NativeLog | undefined, hold: NativeHold): Promise<Failure>;
   afterFork(): Failure;
   /** The same, before `cleanup`; it may block for ever. */
-  drained(log: NativeLog | undefined, server: NativeServer): Promise<void>;
+  drained(log: NativeLog | undefined, hold: NativeHold | undefined): Promise<void>;
   /** If after_fork was called; no session may be left. This and `unload` may block. */
   cleanup(): void;
   unload(): void;

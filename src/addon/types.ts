@@ -25,11 +25,17 @@ export interface NativeLog {
   drained(): Promise<void>;
 }
 
+/** For calls of a plugin and its filters that are no client's. */
+export interface NativeHold {
+  /** Whether the process stays alive during these calls, as it does at first. */
+  setRef(isRef: boolean): void;
+}
+
 /** What the sessions of one server share. */
 export interface NativeServer {
   /** Ends plugins' sleeps and wakes connections that wait for requests. */
   announceStop(): void;
-  /** Whether the process stays alive for calls that are no client's, as it does at first. */
+  /** Whether the process stays alive while clients open something for all, as it does at first. */
   setRef(isRef: boolean): void;
   /** The last call: no new session may be made. Those that have not ended keep what they need. */
   release(): void;
@@ -101,20 +107,23 @@ export interface Addon {
    * By whom the chain is new for, once what is behind it is ready. threadModel:
    * NBDKIT_THREAD_MODEL_*, the least of all that there are.
    */
-  readyChain(chain: number, threadModel: number, log: NativeLog | undefined): Promise<void>;
+  readyChain(
+    chain: number,
+    threadModel: number,
+    log: NativeLog | undefined,
+    hold: NativeHold | undefined,
+  ): Promise<void>;
   /** Whether one of its filters has asked for the server's end. */
   isShutdownRequested(chain: number): boolean;
-  /**
-   * By each thread that has made it, after its last client: what filters keep of disks is gone.
-   * `server`: while it waits; see NativeServer.setRef.
-   */
-  dropChain(chain: number, log: NativeLog | undefined, server?: NativeServer): Promise<void>;
+  /** By each thread that has made it, after its last client: what filters keep of disks is gone. */
+  dropChain(chain: number, log: NativeLog | undefined, hold: NativeHold | undefined): Promise<void>;
   /** A number for NativeSession.upgradeTls, on any thread; or what is wrong. */
   loadTls(files: TlsFiles): number | string;
   /** Sessions that have begun keep it. */
   dropTls(tls: number): void;
   NativePlugin: new (path: string) => NativePlugin;
   NativeCFilter: new (path: string) => NativeCFilter;
+  NativeHold: new () => NativeHold;
   /** onShutdownRequested: a plugin has called nbdkit_shutdown. maxInFlightBytes: of all sessions. */
   NativeServer: new (
     onShutdownRequested: () => void,

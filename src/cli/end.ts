@@ -2,14 +2,13 @@
 // thread.
 
 import { addon, loadedAddon } from "../addon/addon.js";
-import { stopTimes } from "../server/stop-times.js";
+import type { Entering } from "../plugins/life.js";
+import { notReturned } from "../server/plugin-end.js";
+import { pluginEndMs, stopTimes } from "../server/stop-times.js";
 
 /** JavaScript's thread may be blocked so long before the server is given up. */
 const BLOCKED_MS = 5_000;
 const BEAT_MS = 1_000;
-
-/** The plugin's cleanup and unload have so long, even where requests have used up the grace. */
-const LEAST_PLUGIN_END_MS = 500;
 
 /** From the last of our work to the end of the process: handlers of exit and destructors. */
 const EXIT_MS = 5_000;
@@ -17,12 +16,12 @@ const EXIT_MS = 5_000;
 /** The end of a server, which its grace bounds from here on. */
 export class ServerEnd {
   readonly #forcedStatus: number;
-  readonly #endMs: number;
+  readonly #graceMs: number;
   readonly #begunMs = performance.now();
 
   constructor(forcedStatus: number, graceMs: number) {
     this.#forcedStatus = forcedStatus;
-    this.#endMs = stopTimes(graceMs).endMs;
+    this.#graceMs = graceMs;
   }
 
   /** As long as that takes, JavaScript's thread must not hang. */
@@ -38,14 +37,24 @@ export class ServerEnd {
     }
   }
 
-  /** The plugin's cleanup and unload have what requests have left of the grace. */
-  async guardPlugin(name: string, end: () => Promise<void>): Promise<void> {
-    const leftMs = this.#begunMs + this.#endMs - performance.now();
-    const ms = Math.ceil(Math.max(leftMs, LEAST_PLUGIN_END_MS));
-    const seconds = (ms / 1000).toFixed(1);
-    const line = `${name}: cleanup or unload did not return within ${seconds} s: forcing the exit`;
+  /** A plugin that is starting has the grace for that. */
+  guardStart(name: string): void {
+    const ms = stopTimes(this.#graceMs).endMs;
+    const line = `${notReturned(`${name}: afterFork`, ms)}: forcing the exit`;
     addon().armWatchdog(ms, this.#forcedStatus, line);
-    await end();
+  }
+
+  /** The plugin's cleanup and unload have what requests have left of the grace. */
+  async guardPlugin(name: string, end: (entering: Entering) => Promise<void>): Promise<void> {
+    const ms = pluginEndMs(this.#graceMs, this.#begunMs);
+    const endMs = performance.now() + ms;
+    const entering: Entering = (call) => {
+      const leftMs = Math.max(Math.ceil(endMs - performance.now()), 0);
+      const line = `${notReturned(call, ms)}: forcing the exit`;
+      addon().armWatchdog(leftMs, this.#forcedStatus, line);
+    };
+    entering(`${name}: cleanup or unload`);
+    await end(entering);
   }
 }
 

@@ -121,6 +121,7 @@ class ServerProcess {
   readonly #manager: ServiceManager;
   readonly #tls: OpenTls;
   #listeners: OpenListeners | undefined;
+  #begunEnd: ServerEnd | undefined;
 
   constructor(
     config: Config,
@@ -170,7 +171,7 @@ class ServerProcess {
     const stdio = this.#takeStdio();
     const command = stdio && (await this.#startCommand(endpoint, stdio));
     try {
-      await this.#uncaught.unlessUncaught(this.#settle());
+      await this.#uncaught.unlessUncaught(this.#settleInTime());
     } catch (error) {
       command?.kill("SIGTERM");
       throw error;
@@ -202,6 +203,19 @@ class ServerProcess {
     return new RunningCommand(scriptFor(runCommand, endpoint, exportName, this.#uriTls), stdio);
   }
 
+  /** A signal meanwhile gives the plugin its grace to start: then it ends with the server. */
+  async #settleInTime(): Promise<void> {
+    let isSettled = false;
+    void this.#signals.stopped.then(() => {
+      if (!isSettled) this.#end.guardStart(this.#export.about.name);
+    });
+    try {
+      await this.#settle();
+    } finally {
+      isSettled = true;
+    }
+  }
+
   /** From open sockets to the first client. */
   async #settle(): Promise<void> {
     const config = this.#config;
@@ -227,20 +241,27 @@ class ServerProcess {
     this.#manager.stopping();
     const isUncaught = this.#uncaught.haveHappened;
     if (isUncaught) command?.kill("SIGTERM");
-    const signal = this.#signals.received;
-    const forcedStatus = signal === undefined ? 1 : 128 + constants.signals[signal];
     const { graceMs } = this.#config;
-    const end = new ServerEnd(forcedStatus, graceMs);
+    const { name } = this.#export.about;
+    const end = this.#end;
     const isOver = await end.guard(() =>
       this.#server.stop(isUncaught ? Math.min(graceMs, UNCAUGHT_GRACE_MS) : undefined),
     );
-    if (isOver) await end.guardPlugin(this.#export.about.name, () => this.#export.end());
+    if (isOver) await end.guardPlugin(name, (entering) => this.#export.end(entering));
     // A signal has ended the server, not the command, whose status is the process's.
     const status = command === undefined ? 0 : await end.guard(() => command.status);
     if (isOver) return this.#uncaught.haveHappened ? 1 : status;
     this.#cleanUp();
     // Threads that hang in the plugin would keep us alive.
     exitNow(this.#uncaught.haveHappened ? 1 : status || 1);
+  }
+
+  /** It begins when it is first asked for. */
+  get #end(): ServerEnd {
+    const signal = this.#signals.received;
+    const forcedStatus = signal === undefined ? 1 : 128 + constants.signals[signal];
+    this.#begunEnd ??= new ServerEnd(forcedStatus, this.#config.graceMs);
+    return this.#begunEnd;
   }
 
   #printUri(endpoint: Endpoint): void {

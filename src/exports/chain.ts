@@ -2,13 +2,13 @@
 
 import { addon } from "../addon/addon.js";
 import { type Log, processLog } from "../addon/log.js";
-import type { NativeServer, PluginAbout } from "../addon/types.js";
+import type { PluginAbout } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
 import type { CFilter } from "../filters/c-filter.js";
 import { type FilterChoice, openFilters } from "../filters/choice.js";
 import { isBuiltIn, type OpenedFilter } from "../filters/filter.js";
 import type { Client } from "../plugins/export-source.js";
-import { type Living, type ParameterValue, valuesIn } from "../plugins/life.js";
+import { type Entering, type Living, type ParameterValue, valuesIn } from "../plugins/life.js";
 import { modelOf, PARALLEL } from "../plugins/native-chain.js";
 import { openPlugin } from "../plugins/open-plugin.js";
 import type { HandshakeCalls, PluginInstance } from "../plugins/plugin-instance.js";
@@ -37,6 +37,7 @@ export class Chain implements Living {
   #layers: readonly (readonly Layer[])[] = []; // of each filter, once it is configured
   readonly #loaded: CFilter[] = [];
   readonly #started: CFilter[] = []; // clients meet the first
+  readonly #hold = new (addon().NativeHold)();
 
   private constructor(plugin: PluginInstance, filters: readonly OpenedFilter[]) {
     this.#plugin = plugin;
@@ -142,7 +143,7 @@ export class Chain implements Living {
   }
 
   async getReady(): Promise<void> {
-    await this.#plugin.getReady(this.#layers.flat());
+    await this.#plugin.getReady(this.#layers.flat(), this.#hold);
     const least = this.#leastModel;
     for (const library of this.#libraries.reverse()) library.getReady(least);
   }
@@ -155,26 +156,38 @@ export class Chain implements Living {
         this.#started.unshift(library);
       }
     } catch (error) {
-      await this.cleanup();
+      await this.cleanup(() => {});
       throw error;
     }
   }
 
   /** After the last client of the server's. */
-  closeForAll(server: NativeServer): Promise<void> {
-    return this.#plugin.closeForAll(server);
+  closeForAll(): Promise<void> {
+    return this.#plugin.closeForAll();
   }
 
-  async cleanup(): Promise<void> {
-    for (const library of this.#started) library.cleanup();
-    await this.#plugin.cleanup();
+  /** Whether the process stays alive for calls that are no client's, as it does at first. */
+  setRef(isRef: boolean): void {
+    this.#hold.setRef(isRef);
   }
 
-  async unload(): Promise<void> {
+  async cleanup(entering: Entering): Promise<void> {
+    for (const library of this.#started) {
+      entering(`${library.about.name}: cleanup`);
+      library.cleanup();
+    }
+    entering(`${this.about.name}: cleanup`);
+    await this.#plugin.cleanup(entering);
+  }
+
+  async unload(entering: Entering): Promise<void> {
+    entering(`${this.about.name}: unload`);
     await this.#plugin.unload();
-    for (const library of this.#loaded) library.unload();
     const unused = this.#libraries.filter((library) => !this.#loaded.includes(library));
-    for (const library of new Set(unused)) library.unload();
+    for (const library of [...this.#loaded, ...new Set(unused)]) {
+      entering(`${library.about.name}: unload`);
+      library.unload();
+    }
   }
 
   // ---- what it is ----------------------------------------------------------------------------

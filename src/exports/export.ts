@@ -1,9 +1,9 @@
 // An export: a disk that clients share. Leads the life of its chain, has the queue of its clients
 // where one of them has it open at a time, and knows who is at it.
 
-import type { NativeServer, NativeTurns, PluginAbout } from "../addon/types.js";
+import type { NativeTurns, PluginAbout } from "../addon/types.js";
 import type { Client } from "../plugins/export-source.js";
-import { Life, type Parameter } from "../plugins/life.js";
+import { type Entering, Life, type Parameter } from "../plugins/life.js";
 import type { Chain } from "./chain.js";
 import { makeConnectionQueue } from "./connection-queue.js";
 import { ExportClient } from "./export-client.js";
@@ -47,8 +47,13 @@ export class Export {
   }
 
   /** Once it has drained, or where its start has failed. */
-  end(): Promise<void> {
-    return this.#life.end();
+  end(entering?: Entering): Promise<void> {
+    return this.#life.end(entering);
+  }
+
+  /** See Chain.setRef. */
+  setRef(isRef: boolean): void {
+    this.#chain.setRef(isRef);
   }
 
   get isShutdownRequested(): boolean {
@@ -67,14 +72,14 @@ export class Export {
 
   /**
    * Resolves when the last client has left, and what was open for all is closed. False: requests that
-   * were given up may still be answered, so the export must not end. `server`: the clients'.
+   * were given up may still be answered, so the export must not end.
    */
-  async drained(server: NativeServer): Promise<boolean> {
+  async drained(): Promise<boolean> {
     if (this.#clients.size > 0)
       await new Promise<void>((resolve) => {
         this.#onEmpty = resolve;
       });
-    await this.#chain.closeForAll(server);
+    await this.#chain.closeForAll();
     return this.#chain.unansweredRequests === 0;
   }
 }

@@ -1,6 +1,6 @@
 // The table of exports: which one a client gets by the name that it gives. Sessions look it up.
 
-import type { ExportEntry, NativeServer } from "../addon/types.js";
+import type { ExportEntry } from "../addon/types.js";
 import type { Export } from "./export.js";
 
 /** What a name stands for. */
@@ -60,10 +60,15 @@ export class ExportTable {
     return [...this.#exports.values()].some((one) => one.isShutdownRequested);
   }
 
+  /** See Chain.setRef. */
+  setRef(isRef: boolean): void {
+    for (const one of this.#exports.values()) one.setRef(isRef);
+  }
+
   /** See Export.drained. */
-  async drained(server: NativeServer): Promise<boolean> {
+  async drained(): Promise<boolean> {
     const all = [...this.#exports.values()];
-    const drained = await Promise.all(all.map((one) => one.drained(server)));
+    const drained = await Promise.all(all.map((one) => one.drained()));
     return drained.every((isUnused) => isUnused);
   }
 }

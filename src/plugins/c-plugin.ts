@@ -4,7 +4,7 @@ import { addon } from "../addon/addon.js";
 import { leaveCallsIf } from "../addon/exit.js";
 import { throwIfFailed } from "../addon/failure.js";
 import { type Log, processLog } from "../addon/log.js";
-import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/types.js";
+import type { Failure, NativeHold, NativePlugin, PluginAbout } from "../addon/types.js";
 import { didYouMean } from "../config/nearest.js";
 import type { Client } from "./export-source.js";
 import { type ParameterValue, type SingleValue, valuesIn } from "./life.js";
@@ -26,6 +26,7 @@ export class CPlugin implements PluginInstance {
   readonly about: PluginAbout;
   #chain: NativeChain | undefined; // in front, if all of it is native
   #runner: ScriptRunner | undefined; // of what is in front, if not
+  #hold: NativeHold | undefined;
 
   private constructor(native: NativePlugin, log: Log) {
     this.#native = native;
@@ -90,19 +91,20 @@ export class CPlugin implements PluginInstance {
   }
 
   /** Where all filters are native, no request comes to JavaScript. */
-  async getReady(filters: readonly Layer[]): Promise<void> {
+  async getReady(filters: readonly Layer[], hold: NativeHold): Promise<void> {
+    this.#hold = hold;
     const hasReturned = leaveCallsIf(() => true);
     try {
-      check(await this.#native.getReady(this.#log.native));
+      check(await this.#native.getReady(this.#log.native, hold));
     } finally {
       hasReturned();
     }
     if (filters.every(isNative)) {
       if (filters.length > 0) this.#chain = new NativeChain(filters, this.#log);
-      await this.#chain?.getReady(this.callModel);
+      await this.#chain?.getReady(this.callModel, hold);
     } else {
       this.#runner = await this.#runnerBehind(filters);
-      await this.#runner.getReady();
+      await this.#runner.getReady(hold);
     }
   }
 
@@ -149,10 +151,10 @@ export class CPlugin implements PluginInstance {
     }
   }
 
-  async closeForAll(server: NativeServer): Promise<void> {
-    await this.#chain?.closeForAll(server);
-    await this.#runner?.closeForAll(server);
-    await this.#native.drained(this.#log.native, server);
+  async closeForAll(): Promise<void> {
+    await this.#chain?.closeForAll();
+    await this.#runner?.closeForAll();
+    await this.#native.drained(this.#log.native, this.#hold);
   }
 
   /** Once, whichever comes first. */

@@ -15,6 +15,9 @@ export type Parameter = readonly [key: string, value: ParameterValue];
 export const valuesIn = (value: ParameterValue): readonly SingleValue[] =>
   typeof value === "object" ? value : [value];
 
+/** Hears of a call at the end before it begins: "NAME: CALLBACK". One may never return. */
+export type Entering = (call: string) => void;
+
 /** A plugin, and what shares its life in front of it. Failures are exceptions. */
 export interface Living {
   load(): Awaitable<void>;
@@ -24,9 +27,9 @@ export interface Living {
   getReady(): Awaitable<void>;
   afterFork(): Awaitable<void>;
   /** After the last client, if afterFork has succeeded. */
-  cleanup(): Awaitable<void>;
+  cleanup(entering: Entering): Awaitable<void>;
   /** The last call, however far it has come. */
-  unload(): Awaitable<void>;
+  unload(entering: Entering): Awaitable<void>;
 }
 
 type Stage = "opened" | "loaded" | "ready" | "started" | "over";
@@ -70,14 +73,14 @@ export class Life {
   }
 
   /** After the last client, or where the start has failed. More than once is once. */
-  async end(): Promise<void> {
+  async end(entering: Entering = () => {}): Promise<void> {
     const hasStarted = this.#stage === "started";
     if (this.#stage === "over") return;
     this.#stage = "over";
     try {
-      if (hasStarted) await this.#living.cleanup();
+      if (hasStarted) await this.#living.cleanup(entering);
     } finally {
-      await this.#living.unload();
+      await this.#living.unload(entering);
     }
   }
 

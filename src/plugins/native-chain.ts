@@ -2,7 +2,7 @@
 
 import { addon } from "../addon/addon.js";
 import type { Log } from "../addon/log.js";
-import type { ChainFacts, NativeFilter, NativeServer } from "../addon/types.js";
+import type { ChainFacts, NativeFilter, NativeHold } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
 import { sharedName } from "./thread-group.js";
 
@@ -26,6 +26,7 @@ export class NativeChain {
   readonly filters: readonly NativeFilter[];
   readonly #log: Log;
   #facts: ChainFacts | undefined;
+  #hold: NativeHold | undefined;
 
   constructor(filters: readonly NativeFilter[], log: Log) {
     this.filters = filters;
@@ -33,7 +34,8 @@ export class NativeChain {
   }
 
   /** After what is behind it. `threadModel`: NBDKIT_THREAD_MODEL_* of that. */
-  async getReady(threadModel: number): Promise<void> {
+  async getReady(threadModel: number, hold?: NativeHold): Promise<void> {
+    this.#hold = hold;
     const least = Math.min(threadModel, PARALLEL, ...this.filters.map(modelOf));
     const sharedAs = sharedName(`chain ${++made}`);
     const facts = addon().makeChain(this.filters, sharedAs, this.#log.native);
@@ -45,7 +47,7 @@ export class NativeChain {
           "WORKERS_IMPOSSIBLE",
           "filter openonce: each worker has a plugin of its own",
         );
-      if (facts.isNew) await addon().readyChain(facts.number, least, this.#log.native);
+      if (facts.isNew) await addon().readyChain(facts.number, least, this.#log.native, hold);
     } catch (error) {
       await this.drop();
       throw error;
@@ -53,15 +55,15 @@ export class NativeChain {
   }
 
   /** After the last client: what a filter has opened for all clients. */
-  async closeForAll(server: NativeServer): Promise<void> {
-    if (this.#facts?.opensForAll) await this.drop(server);
+  async closeForAll(): Promise<void> {
+    if (this.#facts?.opensForAll) await this.drop();
   }
 
   /** The same. */
-  async drop(server?: NativeServer): Promise<void> {
+  async drop(): Promise<void> {
     const facts = this.#facts;
     this.#facts = undefined;
-    if (facts !== undefined) await addon().dropChain(facts.number, this.#log.native, server);
+    if (facts !== undefined) await addon().dropChain(facts.number, this.#log.native, this.#hold);
   }
 
   /** A filter wants the server to stop, and may have said so before there was one. */

@@ -1,8 +1,8 @@
 // A plugin that has been opened, as the server uses it, whatever language it is written in.
 
-import type { NativeServer, NativeSession, PluginAbout } from "../addon/types.js";
+import type { NativeHold, NativeSession, PluginAbout } from "../addon/types.js";
 import type { Client } from "./export-source.js";
-import type { Living, ParameterValue } from "./life.js";
+import type { Entering, Living, ParameterValue } from "./life.js";
 import type { Layer } from "./script/layer.js";
 import type { Awaitable } from "./script/requests.js";
 
@@ -13,7 +13,7 @@ export type HandshakeCalls = Pick<
 >;
 
 /** What happens in its life besides what concerns the server; failures are exceptions. */
-export interface PluginInstance extends Omit<Living, "getReady"> {
+export interface PluginInstance extends Omit<Living, "getReady" | "cleanup" | "unload"> {
   readonly about: PluginAbout;
   /** False: there is no such flag. */
   setDebugFlag(flag: string, value: number): boolean;
@@ -28,10 +28,16 @@ export interface PluginInstance extends Omit<Living, "getReady"> {
   readonly callModel: number;
   /** Only one export is open at a time: clients wait for each other. */
   readonly serializesConnections: boolean;
-  /** `filters`: from now on in front of it; clients meet the first. */
-  getReady(filters: readonly Layer[]): Awaitable<void>;
+  /**
+   * `filters`: from now on in front of it; clients meet the first. `hold`: for its calls on other
+   * threads, until the end.
+   */
+  getReady(filters: readonly Layer[], hold: NativeHold): Awaitable<void>;
+  /** `entering`: hears of calls besides this one, for which the end waits. */
+  cleanup(entering: Entering): Awaitable<void>;
+  unload(): Awaitable<void>;
   /** After the last client: closes what filters, and then the plugin, have open for all clients. */
-  closeForAll(server: NativeServer): Promise<void>;
+  closeForAll(): Promise<void>;
   /** What the client's handshake asks, from now on until it goes to another plugin. */
   callsFor(client: Client): HandshakeCalls;
   /** It wants the server to stop, and may have said so before there was one. */

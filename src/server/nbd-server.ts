@@ -20,6 +20,7 @@ import type { Reload } from "../plugins/reload.js";
 import { describeThrown } from "../plugins/script/errno.js";
 import type { OpenListeners } from "./listen.js";
 import { exportsOf, type ServedExport } from "./open-export.js";
+import { endInTime } from "./plugin-end.js";
 import { checkCloseOptions } from "./serve-options.js";
 import type { ServeOptions } from "./serve-types.js";
 import {
@@ -31,6 +32,7 @@ import {
   type ServerSettings,
 } from "./server.js";
 import type { ServerStats } from "./statistics.js";
+import { pluginEndMs } from "./stop-times.js";
 import { closeTls, type OpenTls } from "./tls.js";
 
 export interface ServerEvents {
@@ -59,6 +61,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   readonly #server: Server;
   readonly #listeners: OpenListeners | undefined;
   readonly #tls: OpenTls;
+  readonly #graceMs: number;
   readonly #log: Log;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => void this.close();
@@ -82,9 +85,11 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     this.#tls = tls;
     this.uri = listeners && uriOf(listeners.endpoint, "", { ...options.tls, mode: tls.mode });
     const onShutdownRequested = () => void this.close();
+    const settings = settingsOf(options, tls);
+    this.#graceMs = settings.graceMs;
     this.#server = new Server(
       exportsOf(served),
-      settingsOf(options, tls),
+      settings,
       onShutdownRequested,
       this.#observer,
       log,
@@ -146,8 +151,8 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
 
   /**
    * No new clients; requests that have arrived are answered; then the plugin ends. Resolves with
-   * false if some had no answer after `graceMs`, or a callback has not returned: a C plugin is then
-   * left in memory, and nothing of it keeps the process alive.
+   * false if some had no answer after `graceMs`, or a callback has not returned, which the log names:
+   * a C plugin is then left in memory, and nothing of it keeps the process alive.
    */
   close(options: { readonly graceMs?: number } = {}): Promise<boolean> {
     checkCloseOptions(options);
@@ -171,7 +176,8 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     addon().endWithoutDestructors();
   }
 
-  async #close(graceMs: number | undefined): Promise<boolean> {
+  async #close(graceMs = this.#graceMs): Promise<boolean> {
+    const begunMs = performance.now();
     this.#signal?.removeEventListener("abort", this.#onAbort); // it may outlive many servers
     this.ref(); // the plugin is to come to its end
     let isOver = false;
@@ -179,7 +185,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       isOver = await this.#server.stop(graceMs);
       this.#listeners?.cleanUp();
       closeTls(this.#tls);
-      if (isOver) await this.#export.end();
+      if (isOver) isOver = await endInTime(this.#export, pluginEndMs(graceMs, begunMs), this.#log);
       return isOver;
     } finally {
       await this.#log.drained();

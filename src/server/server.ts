@@ -205,7 +205,7 @@ export class Server {
     for (const listener of this.#listeners) listener.setRef(isRef);
     for (const session of this.#sessions.keys()) session.setRef(isRef);
     this.#native.setRef(isRef);
-    if (!(this.#exports instanceof ExportTable)) this.#exports.setRef(isRef);
+    this.#exports.setRef(isRef);
   }
 
   /**
@@ -224,7 +224,7 @@ export class Server {
   async #stop(graceMs: number): Promise<boolean> {
     const { answersMs, cutMs, endMs } = stopTimes(graceMs);
     const drained = this.#drain(answersMs)
-      .then(() => this.#exports.drained(this.#native))
+      .then(() => this.#exports.drained())
       .then((unused) => ({ unused }));
     const timely = await Promise.race([drained, after(cutMs)]);
     if (timely) return timely.unused;

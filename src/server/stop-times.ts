@@ -7,6 +7,9 @@ const LEAST_MS = 1_000;
 const LEAST_CLOSING_MS = 500;
 const MOST_CLOSING_MS = 1_000;
 
+/** The plugin's cleanup and unload have so long, even where requests have used up the grace. */
+const LEAST_PLUGIN_END_MS = 500;
+
 /** From the beginning of the stop. */
 export interface StopTimes {
   /** Then requests without an answer are given up. */
@@ -22,4 +25,10 @@ export function stopTimes(graceMs: number): StopTimes {
   const closingMs = Math.min(Math.max(endMs / 4, LEAST_CLOSING_MS), MOST_CLOSING_MS);
   const answersMs = Math.min(graceMs, endMs - closingMs);
   return { answersMs, cutMs: endMs - closingMs / 2, endMs };
+}
+
+/** What is left to the end of the plugin, of a stop that began then; by performance.now(). */
+export function pluginEndMs(graceMs: number, begunMs: number): number {
+  const leftMs = begunMs + stopTimes(graceMs).endMs - performance.now();
+  return Math.ceil(Math.max(leftMs, LEAST_PLUGIN_END_MS));
 }

@@ -16,11 +16,29 @@ const ENTER = joined([u32(3), encodeOption(OPT.EXPORT_NAME)]).toString("hex");
 /** NBD_CMD_READ of 512 bytes, with a cookie of 0. */
 const READ = joined([u32(NBD_REQUEST_MAGIC), Buffer.alloc(20), u32(512)]).toString("hex");
 
+/** Of which requests have left that much to the end of the plugin. */
+const GRACE = /\b(1\.0|0\.\d) s\b/;
+
+/** Of a module whose callbacks may be forEver, and which may do something first. */
+const endlessText = (more: string, first = ""): string => `
+  const forEver = () => { globalThis.begin?.(); return new Promise(() => {}); };
+  ${first}
+  export default { name: "endless", getSize: () => 4096, pread() {}, ${more} };`;
+
+/** The module, in a folder of its own. */
+function endlessModule(more: string): string {
+  const path = join(temporaryDirectory(), "endless.mjs");
+  writeFileSync(path, endlessText(more));
+  return path;
+}
+
 const HELPERS = `
-  const { openonce, wrapRequests } = await import(${JSON.stringify(middleware)});
+  const { defineMiddleware, openonce, wrapRequests } = await import(${JSON.stringify(middleware)});
   const own = wrapRequests("own", (call) => call.next());
   const lifecycle = (hang, filters = []) =>
     serve({ plugin: ${JSON.stringify(testPlugin("lifecycle"))}, config: { hang }, filters });
+  const forEver = () => new Promise(() => {});
+  const endless = (more) => ({ name: "endless", getSize: () => 4096, pread() {}, ...more });
   const never = { name: "never", getSize: () => 4096, pread() {}, close: () => new Promise(() => {}) };
   // A client that opens the export, or tries to.
   const enter = async (server, request = "") => {
@@ -78,6 +96,52 @@ describe("a program ends after its server has given up", () => {
   ])("%s", async (_, server) => {
     expect(await program(`${HELPERS} await giveUp(await ${server});`)).toBe("soon\n");
   });
+
+  test.concurrent.each([
+    ["cleanup", "{ plugin: endless({ cleanup: forEver }) }", "endless: cleanup"],
+    ["unload", "{ plugin: endless({ unload: forEver }) }", "endless: unload"],
+    [
+      "cleanup of middleware",
+      "{ plugin: endless({}), filters: [defineMiddleware({ name: 'own', open: (next, info) => next(info), cleanup: forEver })] }",
+      "endless: cleanup",
+    ],
+    ["cleanup of a module", "{ plugin: CLEANUP }", "endless: cleanup"],
+    ["cleanup of a watched module", "{ plugin: CLEANUP, watch: true }", "endless: cleanup"],
+    ["cleanup on worker threads", "{ plugin: CLEANUP, workers: 2 }", "endless: cleanup"],
+    ["unload on worker threads", "{ plugin: UNLOAD, workers: 2 }", "endless: unload"],
+  ])("a promise of %s, which is named", async (_, options, call) => {
+    const hang = (callback: string) => JSON.stringify(endlessModule(`${callback}: forEver`));
+    const given = options.replace("CLEANUP", hang("cleanup")).replace("UNLOAD", hang("unload"));
+    const { status, stdout, stderr } = await runProgram(
+      `${HELPERS} await giveUp(await serve(${given}));`,
+    );
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "soon\n" });
+    expect(stderr.replace(GRACE, "…")).toBe(
+      `asyncnbd: error: ${call} did not return within …: giving up\n`,
+    );
+  });
+
+  test.concurrent.each([
+    ["the import", "await forEver();", ""],
+    ["getReady", "", "getReady: forEver"],
+    ["afterFork", "", "afterFork: forEver"],
+  ])(
+    "a reload that hangs in %s, after the cleanup of what it serves",
+    async (call, first, more) => {
+      const path = endlessModule("cleanup() { console.log('cleanup'); }");
+      const { stdout, stderr } = await runProgram(`${HELPERS}
+      const { writeFileSync } = await import("node:fs");
+      const path = ${JSON.stringify(path)};
+      const begun = new Promise((resolve) => { globalThis.begin = resolve; });
+      const server = await serve({ plugin: path, watch: true });
+      writeFileSync(path, ${JSON.stringify(endlessText(more, first))});
+      await begun;
+      await giveUp(server);`);
+      expect(stdout).toBe("cleanup\nsoon\n");
+      const words = "of the new version did not return within …: giving up";
+      expect(stderr.replace(GRACE, "…")).toBe(`asyncnbd: error: endless: ${call} ${words}\n`);
+    },
+  );
 
   test.concurrent.each([
     ["watched", "{ watch: true }"],

@@ -1,7 +1,7 @@
 // The end comes whatever a plugin hangs in, in a bounded time after the first signal.
 
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -10,6 +10,7 @@ import { RawClient } from "../support/raw-client.js";
 import {
   asyncnbd,
   clean,
+  eventually,
   runAsyncnbd,
   sanitizer,
   startServer,
@@ -66,16 +67,8 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
   test.concurrent.each([
     ["close", 1, "a close or another call for 2 clients did not return within 2 s: giving up"],
     ["drained", 1, "closing what all clients share did not return within 2 s: giving up"],
-    [
-      "cleanup",
-      128 + TERM,
-      /^cleanup or unload did not return within (2.0|1.\d) s: forcing the exit$/,
-    ],
-    [
-      "unload",
-      128 + TERM,
-      /^cleanup or unload did not return within (2.0|1.\d) s: forcing the exit$/,
-    ],
+    ["cleanup", 128 + TERM, /^cleanup did not return within (2.0|1.\d) s: forcing the exit$/],
+    ["unload", 128 + TERM, /^unload did not return within (2.0|1.\d) s: forcing the exit$/],
   ])(
     "whose %s does not return is named and ended after the grace period",
     async (hang, status, words) => {
@@ -116,7 +109,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
     const { status, stderr } = await end("memory", { env: { LD_PRELOAD: lockingAllocator } });
     // In its cleanup: who asks for memory next, and when, is left to chance.
     expect(stderr).toMatch(
-      /^asyncnbd: error: (lifecycle: cleanup or unload did not return within 1.0 s|the JavaScript thread is blocked and the server cannot stop): forcing the exit\n$/,
+      /^asyncnbd: error: (lifecycle: (cleanup|unload) did not return within 1.0 s|the JavaScript thread is blocked and the server cannot stop): forcing the exit\n$/,
     );
     expect(status).toBe(128 + TERM);
     expect(sockets()).not.toContain("memory.sock");
@@ -158,6 +151,51 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
       return (await runAsyncnbd(args)).status;
     });
     expect(await Promise.all(statuses)).toEqual([128 + TERM, 0]);
+  });
+});
+
+/** Puts a module of a plugin with these callbacks in its place; `forEver` never settles. */
+function writeHanging(name: string, callbacks: string): string {
+  const path = join(directory, `${name}.mjs`);
+  const plugin = `{ name: "${name}", getSize: () => 4096, pread() {}, ${callbacks} }`;
+  const text = `
+    const forEver = () => new Promise(() => setInterval(() => {}, 1000));
+    export default ${plugin};`;
+  writeFileSync(`${path}.new`, text);
+  renameSync(`${path}.new`, path);
+  return path;
+}
+
+describe.skipIf(sanitizer !== undefined)("after the grace a signal ends", () => {
+  test.concurrent.each([
+    ["", []],
+    [" on a worker thread", ["--workers=1"]],
+  ] as const)("an afterFork that hangs%s, which is named", async (_, options) => {
+    const name = `starting${options.length}`;
+    const callback = 'afterFork() { process.kill(process.pid, "SIGTERM"); return forEver(); }';
+    const socket = join(directory, `${name}.sock`);
+    const args = ["-f", "--grace=1", "-U", socket, ...options, writeHanging(name, callback)];
+    const { status, stderr } = await runAsyncnbd(args);
+    expect(stderr).toBe(
+      `asyncnbd: error: ${name}: afterFork did not return within 1.0 s: forcing the exit\n`,
+    );
+    expect(status).toBe(128 + TERM);
+    expect(existsSync(socket)).toBe(false);
+  });
+
+  test.concurrent("a reload that hangs, which is named; what it serves cleans up", async () => {
+    const cleanup = "cleanup() { this.log.error('cleans up'); }";
+    const plugin = writeHanging("reloaded", cleanup);
+    const server = await startServer([plugin], { options: ["--watch", "--grace=1"] });
+    writeHanging("reloaded", "getReady() { this.log.error('hangs'); return forEver(); }");
+    await eventually("the reload", () => server.stderr().includes("hangs") || undefined);
+    server.kill("SIGTERM");
+    const { status, stderr } = await server.ended;
+    const words = "getReady of the new version did not return within …: forcing the exit";
+    const lines = ["hangs", "cleans up", words];
+    const text = stderr.replace(/\b(1\.0|0\.\d) s\b/, "…"); // what requests have left
+    expect(text).toBe(lines.map((line) => `asyncnbd: error: reloaded: ${line}\n`).join(""));
+    expect(status).toBe(128 + TERM);
   });
 });
 

@@ -3,7 +3,7 @@
 
 import { addon } from "../../addon/addon.js";
 import type { Log } from "../../addon/log.js";
-import type { NativeFilter, NativeServer, OpenedExport } from "../../addon/types.js";
+import type { NativeFilter, NativeHold, OpenedExport } from "../../addon/types.js";
 import { checkedExport, guardedExport } from "../checked-export.js";
 import { type Client, diskOf, type ExportSource } from "../export-source.js";
 import { NativeChain } from "../native-chain.js";
@@ -111,9 +111,9 @@ export class Chain {
   }
 
   /** The first is made ready last: it is the first that can get a request. */
-  async getReady(): Promise<void> {
+  async getReady(hold?: NativeHold): Promise<void> {
     for (const run of this.#runs.toReversed()) {
-      if (run instanceof NativeChain) await run.getReady(this.#source.callModel);
+      if (run instanceof NativeChain) await run.getReady(this.#source.callModel, hold);
       else await run.definition.getReady?.();
       this.#ready.unshift(run);
     }
@@ -124,8 +124,8 @@ export class Chain {
   }
 
   /** After the last client: what filters have opened for all clients. */
-  async closeForAll(server: NativeServer): Promise<void> {
-    for (const run of this.#ready) if (run instanceof NativeChain) await run.closeForAll(server);
+  async closeForAll(): Promise<void> {
+    for (const run of this.#ready) if (run instanceof NativeChain) await run.closeForAll();
   }
 
   /** The same. */

@@ -1,7 +1,7 @@
 // Serves clients with exports that JavaScript opens, from getReady to the end.
 
 import type { Log } from "../../addon/log.js";
-import type { NativeServer } from "../../addon/types.js";
+import type { NativeHold } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
 import { seesClients } from "../native-chain.js";
@@ -56,8 +56,8 @@ export class ScriptRunner {
     this.#bridge = new ScriptBridge({ checkBuffers, log });
   }
 
-  async getReady(): Promise<void> {
-    await callPlugin(this.#source.name, "getReady", () => this.#chain.getReady());
+  async getReady(hold: NativeHold): Promise<void> {
+    await callPlugin(this.#source.name, "getReady", () => this.#chain.getReady(hold));
   }
 
   callsFor(client: Client): HandshakeCalls {
@@ -78,8 +78,8 @@ export class ScriptRunner {
   }
 
   /** After the last client. */
-  async closeForAll(server: NativeServer): Promise<void> {
-    await this.#chain.closeForAll(server);
+  async closeForAll(): Promise<void> {
+    await this.#chain.closeForAll();
     await this.#source.callsOver?.();
   }
 

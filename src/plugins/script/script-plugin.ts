@@ -1,7 +1,7 @@
 // A TypeScript plugin as a PluginInstance, from its parameters to its end.
 
 import { type Log, processLog } from "../../addon/log.js";
-import type { NativeServer, PluginAbout } from "../../addon/types.js";
+import type { NativeHold, PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
 import { modelOf } from "../native-chain.js";
@@ -95,10 +95,10 @@ export class ScriptPlugin implements PluginInstance {
     if (help !== undefined) write(help.replace(/^/gm, "# ").concat("\n"));
   }
 
-  async getReady(filters: readonly Layer[]): Promise<void> {
+  async getReady(filters: readonly Layer[], hold: NativeHold): Promise<void> {
     this.#runner = new ScriptRunner(this.source, [...filters, ...this.layers], this.#log);
     await this.readyPlugin();
-    await this.#runner.getReady();
+    await this.#runner.getReady(hold);
   }
 
   async afterFork(): Promise<void> {
@@ -109,8 +109,8 @@ export class ScriptPlugin implements PluginInstance {
     return (this.#runner as ScriptRunner).callsFor(client);
   }
 
-  async closeForAll(server: NativeServer): Promise<void> {
-    await this.#runner?.closeForAll(server);
+  async closeForAll(): Promise<void> {
+    await this.#runner?.closeForAll();
   }
 
   async cleanup(): Promise<void> {

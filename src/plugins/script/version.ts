@@ -2,8 +2,9 @@
 // that clients have open there.
 
 import type { Log } from "../../addon/log.js";
+import type { NativeHold } from "../../addon/types.js";
 import type { Client } from "../export-source.js";
-import { Life, type Living } from "../life.js";
+import { type Entering, Life, type Living } from "../life.js";
 import { Chain } from "./chain.js";
 import type { OpenExport } from "./layer.js";
 import type { OpenInfo } from "./requests.js";
@@ -17,15 +18,20 @@ export class Version implements Living {
   readonly script: ScriptPlugin;
   /** What the module has put in front of its plugin is made anew with it. */
   readonly #chain: Chain;
+  readonly #hold: () => NativeHold | undefined;
   openExports = 0;
+  /** Hears of the calls of its start. */
+  entering: Entering = () => {};
 
-  constructor(script: ScriptPlugin, log: Log) {
+  constructor(script: ScriptPlugin, log: Log, hold: () => NativeHold | undefined) {
     this.script = script;
+    this.#hold = hold;
     const hasSessions = false;
     this.#chain = new Chain(script.layers, script.source, { hasSessions, log });
   }
 
   async load(): Promise<void> {
+    this.entering(this.#call("load"));
     await this.script.load();
   }
 
@@ -34,6 +40,7 @@ export class Version implements Living {
   }
 
   async configComplete(): Promise<void> {
+    this.entering(this.#call("configComplete"));
     await this.script.configComplete();
   }
 
@@ -42,8 +49,9 @@ export class Version implements Living {
   }
 
   async getReady(): Promise<void> {
+    this.entering(this.#call("getReady"));
     await this.script.readyPlugin();
-    await this.#chain.getReady();
+    await this.#chain.getReady(this.#hold());
   }
 
   open(info: OpenInfo, client: Client): Promise<OpenExport> {
@@ -51,10 +59,12 @@ export class Version implements Living {
   }
 
   async afterFork(): Promise<void> {
+    this.entering(this.#call("afterFork"));
     await this.script.afterFork();
   }
 
-  async cleanup(): Promise<void> {
+  async cleanup(entering: Entering): Promise<void> {
+    entering(this.#call("cleanup"));
     try {
       await this.#chain.cleanup();
     } finally {
@@ -62,12 +72,17 @@ export class Version implements Living {
     }
   }
 
-  async unload(): Promise<void> {
+  async unload(entering: Entering): Promise<void> {
+    entering(this.#call("unload"));
     try {
       await this.#chain.cleanup(); // where there was none
     } finally {
       await this.script.unload();
     }
+  }
+
+  #call(callback: string): string {
+    return `${this.script.about.name}: ${callback}`;
   }
 }
 

@@ -5,10 +5,10 @@ import { existsSync, type FSWatcher, watch } from "node:fs";
 import { dirname, extname } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Log } from "../../addon/log.js";
-import type { ExportEntry, MetaContextEntry, NativeServer } from "../../addon/types.js";
+import type { ExportEntry, MetaContextEntry, NativeHold } from "../../addon/types.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
-import { Life, type Parameter } from "../life.js";
+import { type Entering, Life, type Parameter } from "../life.js";
 import type { HandshakeCalls, PluginInstance } from "../plugin-instance.js";
 import type { Reload } from "../reload.js";
 import type { ThreadModelName } from "./definition.js";
@@ -48,6 +48,11 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   #hasChanged = false; // before the start
   #timer: NodeJS.Timeout | undefined;
   #reloading: Promise<void> = Promise.resolve();
+  #reloadCall = ""; // in which it is, if it is not over
+  #onReloadCall: Entering = () => {};
+  #isLoading = false; // what may become the current version
+  #isOver = false;
+  #hold: NativeHold | undefined;
 
   private constructor(
     path: string,
@@ -61,7 +66,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     this.#onReload = onReload;
     this.#path = path;
     this.#modules = modules;
-    this.#current = new Version(script, log);
+    this.#current = new Version(script, log, () => this.#hold);
     this.#watcher = watcher;
   }
 
@@ -138,10 +143,11 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     await this.#current.script.dump(write, leastModel);
   }
 
-  async getReady(filters: readonly Layer[]): Promise<void> {
+  async getReady(filters: readonly Layer[], hold: NativeHold): Promise<void> {
+    this.#hold = hold;
     this.#runner = new ScriptRunner(this, filters, this.#log);
     await this.#current.getReady();
-    await this.#runner.getReady();
+    await this.#runner.getReady(hold);
   }
 
   async afterFork(): Promise<void> {
@@ -155,33 +161,50 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     return (this.#runner as ScriptRunner).callsFor(client);
   }
 
-  async closeForAll(server: NativeServer): Promise<void> {
-    await this.#runner?.closeForAll(server);
+  async closeForAll(): Promise<void> {
+    await this.#runner?.closeForAll();
   }
 
-  /** Of the version that is current then; the others have ended with their last clients. */
-  async cleanup(): Promise<void> {
+  /**
+   * Of the version that is current then; the others have ended with their last clients. A new one
+   * that is still being loaded may never be, and does not keep the current one from its end.
+   */
+  async cleanup(entering: Entering): Promise<void> {
     try {
-      await this.#stopWatching();
+      await this.#stopWatching(entering);
     } finally {
-      await this.#current.life.end();
+      await this.#current.life.end(entering);
     }
+    await this.#reloaded(entering);
   }
 
   async unload(): Promise<void> {
     try {
-      await this.#stopWatching();
+      await this.#stopWatching(() => {});
     } finally {
-      if (!this.#started) await this.#current.unload();
+      if (!this.#started) await this.#current.unload(() => {});
     }
   }
 
   /** Once, whichever comes first. */
-  async #stopWatching(): Promise<void> {
+  async #stopWatching(entering: Entering): Promise<void> {
+    this.#isOver = true;
     this.#watcher.close();
     clearTimeout(this.#timer);
-    await this.#reloading;
+    if (!this.#isLoading) await this.#reloaded(entering);
     await this.#runner?.end();
+  }
+
+  async #reloaded(entering: Entering): Promise<void> {
+    if (this.#reloadCall !== "") entering(this.#reloadCall);
+    this.#onReloadCall = entering;
+    await this.#reloading;
+    this.#onReloadCall = () => {};
+  }
+
+  #enterReloadCall(call: string): void {
+    this.#reloadCall = call;
+    this.#onReloadCall(call);
   }
 
   // ---- what clients meet ---------------------------------------------------------------------
@@ -256,25 +279,35 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     this.#timer = setTimeout(() => {
       this.#reloading = this.#reloading
         .then(() => this.#reload())
-        .catch((e) => this.#reportFailure(e));
+        .catch((e) => this.#reportFailure(e))
+        .finally(() => {
+          this.#reloadCall = "";
+        });
     }, SETTLE_MS).unref();
   }
 
   async #reload(): Promise<void> {
+    if (this.#isOver) return;
     const old = this.#current;
     let fresh: Version;
+    this.#isLoading = true;
     try {
       fresh = await this.#loadVersion();
     } catch (error) {
       this.#reportFailure(error, "\n--watch: keeping the old version");
       return;
+    } finally {
+      this.#isLoading = false;
     }
+    if (this.#isOver) return;
     this.#current = fresh;
+    this.#enterReloadCall(`${this.about.name}: open of the new version`);
     const followers = [...this.#followers];
     const followed = await Promise.all(followers.map((follower) => this.#move(follower, fresh)));
     const clientsLeft = followed.filter((moved) => !moved).length;
     // The new version serves already, however the old one ends.
-    if (old.openExports === 0) await old.life.end().catch(this.#logFailure);
+    const entering: Entering = (call) => this.#enterReloadCall(`${call} of the old version`);
+    if (old.openExports === 0) await old.life.end(entering).catch(this.#logFailure);
     const rest =
       clientsLeft === 0
         ? ""
@@ -293,11 +326,12 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   };
 
   async #loadVersion(): Promise<Version> {
+    const entering: Entering = (call) => this.#enterReloadCall(`${call} of the new version`);
+    entering(`${this.about.name}: the import`);
     this.#modules.renew();
-    const version = new Version(
-      new ScriptPlugin(await loadScript(this.#path), this.#path, this.#log),
-      this.#log,
-    );
+    const script = new ScriptPlugin(await loadScript(this.#path), this.#path, this.#log);
+    const version = new Version(script, this.#log, () => this.#hold);
+    version.entering = entering;
     if (version.script.threadModel !== this.threadModel)
       throw new AsyncnbdError("RESTART_NEEDED", "a change of the thread model needs a restart");
     try {
@@ -305,9 +339,10 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
       await version.life.getReady(this.#parameters);
       await version.life.afterFork();
     } catch (error) {
-      await version.life.end().catch(this.#logFailure);
+      await version.life.end(entering).catch(this.#logFailure);
       throw error;
     }
+    if (this.#isOver) await version.life.end(entering); // it has come too late
     return version;
   }
 

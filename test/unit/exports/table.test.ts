@@ -2,7 +2,6 @@
 // waits for whom.
 
 import { expect, onTestFinished, test } from "vitest";
-import { addon } from "../../../src/addon/addon.js";
 import { clientLimits } from "../../../src/client-limits.js";
 import { Chain } from "../../../src/exports/chain.js";
 import { Export } from "../../../src/exports/export.js";
@@ -216,12 +215,11 @@ test("an export has drained when its last client has left", async () => {
   });
   const one = table.find("a")?.export as Export;
   const two = table.find("b")?.export as Export;
-  const native = new (addon().NativeServer)(() => {}, SETTINGS.maxInFlightBytes, undefined);
   const client = await greeted(path);
   await ask(client, OPT.GO, "a");
-  expect(await two.drained(native)).toBe(true);
+  expect(await two.drained()).toBe(true);
   let isOver = false;
-  const drained = one.drained(native).then((isUnused) => {
+  const drained = one.drained().then((isUnused) => {
     isOver = true;
     return isUnused;
   });

@@ -1,0 +1,27 @@
+// The end of a plugin in a program: a callback that does not return is named, and given up.
+
+import type { Log } from "../addon/log.js";
+import type { ServedExport } from "./open-export.js";
+
+/** The words for it; what is done about it comes after. */
+export const notReturned = (call: string, ms: number): string =>
+  `${call} did not return within ${(ms / 1000).toFixed(1)} s`;
+
+/** False: it has not ended in that time. Keeps the process alive until then. */
+export async function endInTime(served: ServedExport, ms: number, log: Log): Promise<boolean> {
+  let call = `${served.about.name}: cleanup or unload`;
+  const ended = served.end((entered) => {
+    call = entered;
+  });
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  try {
+    const isOver = await Promise.race([ended.then(() => true), late]);
+    if (!isOver) log.error(`${notReturned(call, ms)}: giving up`);
+    return isOver;
+  } finally {
+    clearTimeout(timer);
+  }
+}
