@@ -37,8 +37,8 @@ export class Export {
     return this.#life.load();
   }
 
-  async getReady(parameters: readonly Parameter[]): Promise<void> {
-    await this.#life.getReady(parameters);
+  async getReady(parameters: readonly Parameter[], signal?: AbortSignal): Promise<void> {
+    await this.#life.getReady(parameters, signal);
     if (this.#chain.serializesConnections) this.#queue = makeConnectionQueue();
   }
 

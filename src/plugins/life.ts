@@ -56,10 +56,12 @@ export class Life {
     for (const [key, value] of parameters) this.#living.config(key, value);
   }
 
-  async getReady(parameters: readonly Parameter[]): Promise<void> {
+  /** `signal`: no call begins after it has fired. */
+  async getReady(parameters: readonly Parameter[], signal?: AbortSignal): Promise<void> {
     this.config(parameters);
     const living = this.#living;
     await living.configComplete();
+    signal?.throwIfAborted();
     living.settleThreadModel();
     await living.getReady();
     this.#stage = "ready";

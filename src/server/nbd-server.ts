@@ -97,7 +97,6 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     this.#server.listen(listeners?.fds ?? []);
     this.#signal = options.signal;
     this.#signal?.addEventListener("abort", this.#onAbort);
-    if (options.signal?.aborted) void this.close(); // while it was starting
   }
 
   get #observer(): ServerObserver {

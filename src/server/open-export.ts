@@ -11,11 +11,15 @@ import type { WorkerExport } from "./worker-export.js";
 export type ServedExport = Export | WorkerExport;
 
 /** `workers`: on so many threads; 0: on this one. */
-export async function openExport(spec: ChainSpec, workers: number): Promise<ServedExport> {
+export async function openExport(
+  spec: ChainSpec,
+  workers: number,
+  signal?: AbortSignal,
+): Promise<ServedExport> {
   if (workers === 0) return new Export(await Chain.open(spec));
   await refuseLibraries(spec.filters);
   const { WorkerExport } = await import("./worker-export.js"); // only where it is asked for
-  return WorkerExport.open(spec, workers);
+  return WorkerExport.open(spec, workers, signal);
 }
 
 /** For a server. */

@@ -58,7 +58,7 @@ export interface ServeOptions extends Partial<ServeLimits> {
    * module of its folder changes: see the events `reload` and `reloadError`.
    */
   readonly watch?: boolean;
-  /** Closes the server when it fires. */
+  /** Closes the server when it fires; while it starts, serve() rejects with the signal's reason. */
   readonly signal?: AbortSignal;
   /**
    * Threads for a plugin in TypeScript that is given as a path or a package: each has an instance

@@ -266,8 +266,8 @@ export class WorkerExport {
     this.about = about;
   }
 
-  /** Loads the plugin's module on `count` threads. */
-  static async open(spec: ChainSpec, count: number): Promise<WorkerExport> {
+  /** Loads the plugin's module on `count` threads; they keep no process alive once `signal` fires. */
+  static async open(spec: ChainSpec, count: number, signal?: AbortSignal): Promise<WorkerExport> {
     const { plugin, filters, watch, logTo } = spec;
     if (filters.some((filter) => typeof filter !== "string"))
       throw new AsyncnbdError(
@@ -277,8 +277,16 @@ export class WorkerExport {
     const sendsLog = logTo?.native !== undefined;
     const workerSpec = { plugin, filters, watch, group: randomUUID(), sendsLog };
     const threads = Array.from({ length: count }, () => new PluginThread(workerSpec, spec));
-    const [about] = await onAll(threads, "open");
-    return new WorkerExport(threads, about as PluginAbout);
+    const leave = (): void => {
+      for (const thread of threads) thread.setRef(false);
+    };
+    signal?.addEventListener("abort", leave);
+    try {
+      const [about] = await onAll(threads, "open");
+      return new WorkerExport(threads, about as PluginAbout);
+    } finally {
+      signal?.removeEventListener("abort", leave);
+    }
   }
 
   /** As for a chain: of all there is, only filters of ours have flags. */

@@ -121,6 +121,15 @@ describe("a program ends after its server has given up", () => {
     );
   });
 
+  test.concurrent("a promise of unload after a failed start", async () => {
+    const body = `${HELPERS}
+      const failing = endless({ getReady() { throw new Error("mine"); }, unload: forEver });
+      await assert.rejects(serve({ plugin: failing, graceMs: 0 }), /mine/);`;
+    const { status, stderr } = await runProgram(body);
+    expect(status).toBe(0);
+    expect(stderr).toMatch(/endless: unload did not return within 1\.0 s: giving up\n$/);
+  });
+
   test.concurrent.each([
     ["the import", "await forEver();", ""],
     ["getReady", "", "getReady: forEver"],
