@@ -2,6 +2,7 @@
 
 import type { Log } from "../addon/log.js";
 import type { ServedExport } from "./open-export.js";
+import { inTime } from "./stop-times.js";
 
 /** The words for it; what is done about it comes after. */
 export const notReturned = (call: string, ms: number): string =>
@@ -13,15 +14,10 @@ export async function endInTime(served: ServedExport, ms: number, log: Log): Pro
   const ended = served.end((entered) => {
     call = entered;
   });
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
-  try {
-    const isOver = await Promise.race([ended.then(() => true), late]);
-    if (!isOver) log.error(`${notReturned(call, ms)}: giving up`);
-    return isOver;
-  } finally {
-    clearTimeout(timer);
-  }
+  const isOver = await inTime(
+    ended.then(() => true),
+    ms,
+  );
+  if (!isOver) log.error(`${notReturned(call, ms)}: giving up`);
+  return isOver;
 }

@@ -21,7 +21,7 @@ import {
   type SessionSettings,
 } from "./session.js";
 import { NO_REQUESTS, type ServerStats, Statistics, sumOf } from "./statistics.js";
-import { stopTimes } from "./stop-times.js";
+import { inTime, stopTimes } from "./stop-times.js";
 import type { WorkerExport } from "./worker-export.js";
 
 export interface ServerSettings extends SessionSettings {
@@ -68,12 +68,6 @@ export interface ServerObserver {
 
 /** When no descriptor or memory is left for another client, we try again after this. */
 const ACCEPT_RETRY_MS = 100;
-
-/** Resolves with false; does not keep the process alive. */
-const after = (delayMs: number): Promise<false> =>
-  new Promise((resolve) => {
-    setTimeout(() => resolve(false), delayMs).unref();
-  });
 
 export class Server {
   readonly #exports: Exports;
@@ -226,10 +220,10 @@ export class Server {
     const drained = this.#drain(answersMs)
       .then(() => this.#exports.drained())
       .then((unused) => ({ unused }));
-    const timely = await Promise.race([drained, after(cutMs)]);
+    const timely = await inTime(drained, cutMs);
     if (timely) return timely.unused;
     for (const session of this.#sessions.keys()) session.abort();
-    const late = await Promise.race([drained, after(endMs - cutMs)]);
+    const late = await inTime(drained, endMs - cutMs);
     if (late) return late.unused;
     this.#log.error(`${this.#unreturned} did not return within ${endMs / 1000} s: giving up`);
     return false;

@@ -32,3 +32,16 @@ export function pluginEndMs(graceMs: number, begunMs: number): number {
   const leftMs = begunMs + stopTimes(graceMs).endMs - performance.now();
   return Math.ceil(Math.max(leftMs, LEAST_PLUGIN_END_MS));
 }
+
+/** Resolves with false if that takes longer. Keeps the process alive until it does. */
+export async function inTime<T>(work: Promise<T>, ms: number): Promise<T | false> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

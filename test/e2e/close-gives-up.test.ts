@@ -50,6 +50,12 @@ const HELPERS = `
     socket.write(Buffer.from(request, "hex"));
     return server;
   };
+  // A client that is not greeted.
+  const knock = async (server) => {
+    connect(server.endpoint.path).on("error", () => {}).unref();
+    await once(server, "connection");
+    return server;
+  };
   const read = async (server) => {
     await enter(server, "${READ}");
     while (server.getStats().inFlight === 0) await sleep(10);
@@ -76,6 +82,10 @@ describe("a program ends after its server has given up", () => {
   test.concurrent.each([
     ["drained", 'lifecycle("drained")'],
     ["a close", 'lifecycle("close").then(enter)'],
+    ["a preconnect", 'lifecycle("preconnect").then(knock)'],
+    ["a preconnect behind middleware", 'lifecycle("preconnect", [own]).then(knock)'],
+    ["a promise of open", "serve({ plugin: endless({ open: forEver }) }).then(enter)"],
+    ["a promise of preconnect", "serve({ plugin: endless({ preconnect: forEver }) }).then(knock)"],
     ["an open", 'lifecycle("open").then(enter)'],
     [
       "an open for which another client waits",

@@ -84,6 +84,7 @@ constexpr Hang HANGS[] = {{"destructor", "after_fork", hang_destructor},
                           {"loader", "after_fork", hang_loader},
                           {"memory", "cleanup", hang_memory},
                           {"log", "cleanup", hang_log},
+                          {"preconnect", "preconnect", pause_for_ever},
                           {"open", "open", pause_for_ever},
                           {"pread", "pread", pause_for_ever},
                           {"waiting pread", "pread", wait_for_ever},
@@ -174,6 +175,11 @@ void lifecycle_unload() {
   free(const_cast<char *>(report_path));
 }
 
+int lifecycle_preconnect(int) {
+  perhaps_hang_in("preconnect");
+  return 0;
+}
+
 void *lifecycle_open(int) {
   perhaps_hang_in("open");
   return NBDKIT_HANDLE_NOT_NEEDED;
@@ -205,6 +211,7 @@ struct nbdkit_plugin plugin = [] {
   table.drained = lifecycle_drained; // nbdkit does not know it
   table.cleanup = lifecycle_cleanup;
   table.unload = lifecycle_unload;
+  table.preconnect = lifecycle_preconnect;
   table.open = lifecycle_open;
   table.close = lifecycle_close;
   table.get_size = lifecycle_get_size;
