@@ -75,11 +75,18 @@ function cellTables(summaries) {
   ]);
 }
 
-/** @param {readonly Summary[]} summaries */
-function verdicts(summaries) {
-  const behind = summaries.filter(({ verdict }) => verdict === "behind");
-  const ahead = summaries.filter(({ verdict }) => verdict === "ahead");
-  const all = `Of ${summaries.length} cells, asyncnbd is certainly ahead in ${ahead.length} and certainly behind in ${behind.length}.`;
+/** @param {Results} results */
+export function outcome(results) {
+  const summaries = summarise(results);
+  const count = (/** @type {Summary["verdict"]} */ wanted) =>
+    summaries.filter(({ verdict }) => verdict === wanted).length;
+  return `Of ${summaries.length} cells, asyncnbd is certainly ahead in ${count("ahead")} and certainly behind in ${count("behind")}.`;
+}
+
+/** @param {Results} results */
+function verdicts(results) {
+  const behind = summarise(results).filter(({ verdict }) => verdict === "behind");
+  const all = outcome(results);
   const list = behind.map(
     (summary) =>
       `- ${summary.cell}, against ${summary.peer}: ${ratio(summary.ratio)} (${interval(summary)})`,
@@ -141,7 +148,7 @@ export function report(results) {
     "# asyncnbd beside other servers, cell by cell",
     "Written by `npm run bench:matrix`; `results.json` has all of it.",
     ...(summaries.length === 0 ? [] : ["![ratios by plugin, transport and load](matrix.svg)"]),
-    ...[verdicts(summaries), HOW, "Measured in these runs:", runs.join("\n")],
+    ...[verdicts(results), HOW, "Measured in these runs:", runs.join("\n")],
     ...["## Cells", ...cellTables(summaries)],
     ...[...fairness(summaries), ...witnesses(summaries), ...gaps(results)],
   ];

@@ -1,5 +1,6 @@
 // The figures that documents have of each benchmark's results: tables and parts of sentences.
 
+import { outcome } from "../matrix/report.mjs";
 import { DELAY_MS } from "../sections/slow.mjs";
 import { median } from "../support/statistics.mjs";
 import { table } from "./markdown.mjs";
@@ -279,6 +280,11 @@ export const FIGURES = {
       const { value, range } = bar(results, "memory, 128 KiB write, depth 16");
       return `${value} times nbdkit's in the published run (rounds ${range.join(" to ")})`;
     },
+  },
+  "cell by cell": {
+    from: "matrix/results.json",
+    write: (/** @type {import("../matrix/summary.mjs").Results} */ results) =>
+      `\n${outcome(results)}\n`,
   },
   "a slow device": {
     from: "latency.json",

@@ -4,6 +4,9 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { heatMap } from "../../bench/matrix/heat-map.mjs";
+import { report } from "../../bench/matrix/report.mjs";
+import { summarise } from "../../bench/matrix/summary.mjs";
 import { DOCUMENTS, placesIn, withFigures, withoutFigures } from "../../bench/report/documents.mjs";
 import { FIGURES } from "../../bench/report/figures.mjs";
 import { markdown } from "../../bench/report/markdown.mjs";
@@ -56,6 +59,12 @@ test("the published report is of the published results", () => {
   const pictures = readdirSync(here("bench/results")).filter((name) => name.endsWith(".svg"));
   const results = JSON.parse(read("bench/results/results.json"));
   expect(read("bench/results/report.md")).toBe(markdown(results, pictures));
+});
+
+test("the published matrix is of its published results", () => {
+  const results = JSON.parse(read("bench/results/matrix/results.json"));
+  expect(read("bench/results/matrix/report.md")).toBe(report(results));
+  expect(read("bench/results/matrix/matrix.svg")).toBe(heatMap(summarise(results)));
 });
 
 const environment = {
