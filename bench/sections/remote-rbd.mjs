@@ -60,7 +60,7 @@ async function withLibrary(conf, { bytes, depth, readPercent }, seconds) {
       ...["--clientname=admin", "--direct=1", "--output-format=json", "--time_based"],
       ...[`--bs=${bytes}`, `--iodepth=${depth}`, `--runtime=${seconds}`],
       ...[`--rw=${readPercent > 0 ? "randread" : "randwrite"}`, `--ramp_time=${WARM_UP_SECONDS}`],
-      // By itself fio has percentiles of what comes after the library's call only, as ours is not.
+      // By default fio's percentiles leave out the library's own call, which ours include.
       ...["--clat_percentiles=0", "--lat_percentiles=1"],
     ],
     { env: { ...process.env, CEPH_CONF: conf } },

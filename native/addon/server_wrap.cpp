@@ -38,7 +38,7 @@ Napi::Value ServerWrap::announce_stop(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// setRef(isRef): whether what a client opens for all keeps the event loop alive meanwhile.
+// setRef(isRef): whether opening what all clients share keeps the event loop alive meanwhile.
 Napi::Value ServerWrap::set_ref(const Napi::CallbackInfo &info) {
   hold_->set_ref(info[0].As<Napi::Boolean>());
   return info.Env().Undefined();

@@ -18,7 +18,7 @@ public:
 
   const std::shared_ptr<host::ServerContext> &context() const { return context_; }
   const std::shared_ptr<base::MemoryBudget> &budget() const { return budget_; }
-  // For what a client opens for all.
+  // While a client opens what all share.
   const std::shared_ptr<LoopHold> &hold() const { return hold_; }
 
 private:

@@ -188,8 +188,8 @@ Napi::Value arm_watchdog(const Napi::CallbackInfo &info) {
   // The thread that ends the process may be reading one: they are never freed, and there are few.
   static auto *lines = new std::set<std::string>;
   start_watching();
-  const char *line =
-      lines->insert(info[2].As<Napi::String>()).first->c_str(); // memory may be locked
+  // Under the old deadline: a plugin may have left the allocator locked.
+  const char *line = lines->insert(info[2].As<Napi::String>()).first->c_str();
   deadline_ms.store(NEVER); // no deadline while the others change
   last_line.store(line);
   forced_status.store(info[1].As<Napi::Number>().Int32Value());

@@ -10,8 +10,8 @@ namespace asyncnbd::filters {
 // Which shell: bash if it exists, because lists are passed as its arrays; or that of system(3).
 enum class Shell { bash_if_any, standard };
 
-// What commands find in the environment. It is copied where a filter is made, on JavaScript's
-// thread: that may set a variable at any time, which is not safe while another thread reads them.
+// The environment of commands. It is copied when a filter is made, on JavaScript's thread: that
+// thread may set a variable at any time, which is not safe while another one reads them.
 class ShellEnvironment {
 public:
   static ShellEnvironment copied();

@@ -15,8 +15,8 @@ namespace {
 // next header alone.
 constexpr uint32_t MIN_RESERVED_BYTES = 64 << 10;
 // A payload of these sizes stays in the pages it came in, if it goes to a file. A larger one would
-// no longer be in the processor's cache when it is copied from there; a TCP client sends less ahead
-// of what is received, but in smaller pieces, which take more calls each.
+// no longer be in the processor's cache when it is copied from there. Over TCP a client is less far
+// ahead of what is received, but a payload comes in smaller pieces and so takes more calls.
 struct PipedSizes {
   uint32_t least_bytes;
   uint32_t most_bytes;

@@ -1,6 +1,6 @@
-// The environment, copied when it can be read. A program may set a variable of process.env at any
-// time, which is not safe while another thread reads one: so a plugin copies all in
-// config_complete, on the thread that may set them, and asks the copy from then on.
+// A copy of the environment. A program may set a variable of process.env at any time, which is not
+// safe while another thread reads one. So a plugin copies all of them in config_complete, on the
+// thread that may set them, and reads only the copy from then on.
 #ifndef ASYNCNBD_ENVIRONMENT_HPP
 #define ASYNCNBD_ENVIRONMENT_HPP
 

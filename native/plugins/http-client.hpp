@@ -28,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 
 /// Shared by all requests of a client. Paths are absolute. An empty string: libcurl's default.
 struct Settings {
-  Environment environment;   // which has certificates and proxies; nobody reads another one
+  Environment environment;   // for certificates and proxies; the process's own is not read
   unsigned connections = 64; // also the number of requests at once; others wait
   std::string user_agent = "asyncnbd";
   std::string ca_file; // PEM, instead of the system's certificates

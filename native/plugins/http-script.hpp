@@ -11,7 +11,7 @@
 
 namespace http {
 
-/// Runs the command in a shell, with `url` and `iteration` added to its environment, and returns
+/// Runs the command in a shell, with `url` and `iteration` added to the environment, and returns
 /// what it has printed. Throws std::runtime_error, with a message. When the descriptor `stop` can
 /// be read, the command and what it has started are killed, and Stopped is thrown; -1 for none.
 std::string run_script(const std::string &command, const std::string &directory,

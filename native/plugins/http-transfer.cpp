@@ -97,7 +97,7 @@ void Transfer::set_tls(const Settings &settings) {
   set_if_any(CURLOPT_CAPATH, settings.ca_directory);
 }
 
-// libcurl reads what is not set here from the environment, on this thread.
+// What is not set here, if only to nothing, libcurl reads from the environment, on this thread.
 void Transfer::set_proxy() {
   set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1);
   set(CURLOPT_PROXY, settings_.proxy.c_str());
@@ -106,8 +106,8 @@ void Transfer::set_proxy() {
   set_if_any(CURLOPT_PROXYPASSWORD, settings_.proxy_password);
 }
 
-/// The environment's for this URL, by libcurl's own rules. CGI programs get HTTP_PROXY from their
-/// clients, so that it does not count.
+/// Where no proxy is given: the environment's for this URL, by libcurl's own rules. HTTP_PROXY does
+/// not count, because CGI programs get it from their clients.
 void Transfer::choose_proxy() {
   if (!settings_.uses_proxy || !settings_.proxy.empty() || !settings_.unix_socket.empty())
     return;

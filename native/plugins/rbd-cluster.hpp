@@ -55,8 +55,8 @@ struct Settings {
 
 class Cluster {
 public:
-  /// Reads Ceph's configuration, from files and from the environment: on the thread that may set
-  /// variables. Null on failure: see `refusal`.
+  /// Reads Ceph's configuration, from files and from the environment. Call it on the thread that
+  /// may change the environment. Null on failure: see `refusal`.
   static std::shared_ptr<Cluster>
   configured(const Library &library, std::shared_ptr<const Settings> settings, Refusal &refusal);
   /// Once, before anything else. Waits for the cluster, possibly longer than connect-timeout=.

@@ -18,8 +18,8 @@ class Instance {
 public:
   Settings &settings() { return *settings_; }
 
-  /// Call it after the last parameter, on the thread that may change the environment. False on
-  /// failure: see `refusal`.
+  /// Call it after the last parameter, on the thread that may change the environment: reads Ceph's
+  /// configuration. False on failure: see `refusal`.
   bool configure(const Library &library, Refusal &refusal);
   /// After that: connects and opens the image, so that errors are reported before a client
   /// connects. False on failure: see `refusal`.

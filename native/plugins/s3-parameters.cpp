@@ -305,7 +305,8 @@ bool set_parameter(Settings &settings, const std::string &given, const std::stri
 bool complete(Settings &settings) {
   if (!check_place(settings) || !check_keys(settings))
     return false;
-  const Environment &environment = settings.http.environment = Environment::copied();
+  settings.http.environment = Environment::copied();
+  const Environment &environment = settings.http.environment;
   settings.is_profile_given = !settings.profile.empty();
   if (!settings.is_profile_given)
     settings.profile = environment.value_of("AWS_PROFILE");

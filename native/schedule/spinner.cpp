@@ -16,10 +16,10 @@ constexpr unsigned TRY_AGAIN_AFTER = 16;
 // which takes as long as a hundred requests; had it slept, it would have been woken at once.
 constexpr base::Duration LONG_LOOK = std::chrono::microseconds(500);
 // Threads of this very process compute now and then, too. But where another program computes,
-// waiting for the core takes most of the time.
+// waiting for the core takes much of the time.
 constexpr base::Duration WINDOW = std::chrono::milliseconds(80);
 constexpr base::Duration MUCH = std::chrono::milliseconds(30); // of a window
-// What one look counts at most, because a single one may be chance, however long it is.
+// One look counts for this much at most, because a single one may be chance, however long it is.
 constexpr base::Duration MOST_OF_A_LOOK = std::chrono::milliseconds(5);
 constexpr int64_t REST_MS = 500;
 // Each rest is longer than the last if the other program was still there at its end.

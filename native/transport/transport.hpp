@@ -54,9 +54,11 @@ public:
   // Ends the current wait, or else the next one. Any thread.
   void wake();
 
+  // Whether the replies go to a unix socket.
+  bool is_local() const { return is_local_; }
+
   // For waiting elsewhere, together with others: input arrives at one of these descriptors, and
   // each `wake` makes the other readable. Until `close`.
-  bool is_local() const { return is_local_; }
   bool can_be_polled() const { return is_socket_ && wake_fd_ != -1; }
   int input_fd() const { return in_fd_; }
   int wake_fd() const { return wake_fd_; }

@@ -35,7 +35,7 @@ export interface NativeHold {
 export interface NativeServer {
   /** Ends plugins' sleeps and wakes connections that wait for requests. */
   announceStop(): void;
-  /** Whether the process stays alive while clients open something for all, as it does at first. */
+  /** Whether the process stays alive while a client opens what all share, as it does at first. */
   setRef(isRef: boolean): void;
   /** The last call: no new session may be made. Those that have not ended keep what they need. */
   release(): void;

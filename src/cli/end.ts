@@ -37,7 +37,7 @@ export class ServerEnd {
     }
   }
 
-  /** A plugin that is starting has the grace for that. */
+  /** A plugin that has not started yet gets the grace to finish that. */
   guardStart(name: string): void {
     const ms = stopTimes(this.#graceMs).endMs;
     const line = `${notReturned(`${name}: afterFork`, ms)}: forcing the exit`;

@@ -203,7 +203,7 @@ class ServerProcess {
     return new RunningCommand(scriptFor(runCommand, endpoint, exportName, this.#uriTls), stdio);
   }
 
-  /** A signal meanwhile gives the plugin its grace to start: then it ends with the server. */
+  /** A signal meanwhile gives the plugin the grace to finish its start, and then its usual end. */
   async #settleInTime(): Promise<void> {
     let isSettled = false;
     void this.#signals.stopped.then(() => {

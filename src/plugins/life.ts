@@ -15,7 +15,7 @@ export type Parameter = readonly [key: string, value: ParameterValue];
 export const valuesIn = (value: ParameterValue): readonly SingleValue[] =>
   typeof value === "object" ? value : [value];
 
-/** Hears of a call at the end before it begins: "NAME: CALLBACK". One may never return. */
+/** Hears of each call, as "NAME: CALLBACK", before it begins, because it may never return. */
 export type Entering = (call: string) => void;
 
 /** A plugin, and what shares its life in front of it. Failures are exceptions. */
@@ -56,7 +56,7 @@ export class Life {
     for (const [key, value] of parameters) this.#living.config(key, value);
   }
 
-  /** `signal`: no call begins after it has fired. */
+  /** `signal`: getReady is not called after it has fired. */
   async getReady(parameters: readonly Parameter[], signal?: AbortSignal): Promise<void> {
     this.config(parameters);
     const living = this.#living;

@@ -33,7 +33,7 @@ export interface PluginInstance extends Omit<Living, "getReady" | "cleanup" | "u
    * threads, until the end.
    */
   getReady(filters: readonly Layer[], hold: NativeHold): Awaitable<void>;
-  /** `entering`: hears of calls besides this one, for which the end waits. */
+  /** `entering` hears of the other calls that the end waits for. */
   cleanup(entering: Entering): Awaitable<void>;
   unload(): Awaitable<void>;
   /** After the last client: closes what filters, and then the plugin, have open for all clients. */

@@ -1,10 +1,11 @@
-// The end of a plugin in a program: a callback that does not return is named, and given up.
+// The end of a plugin in a program: a callback that does not return is named, and given up. The
+// command uses the same words.
 
 import type { Log } from "../addon/log.js";
 import type { ServedExport } from "./open-export.js";
 import { inTime } from "./stop-times.js";
 
-/** The words for it; what is done about it comes after. */
+/** What is done about it comes after these words. */
 export const notReturned = (call: string, ms: number): string =>
   `${call} did not return within ${(ms / 1000).toFixed(1)} s`;
 

@@ -1,5 +1,5 @@
-// The start of a server in a program, from its options to the first client, and what becomes of it if
-// the program does not wait for it any longer.
+// The start of a server in a program, from its options to the first client, and what becomes of it
+// when the program no longer waits for it.
 
 import { addon } from "../addon/addon.js";
 import { keepLibrariesAtExit, leaveCallsIf } from "../addon/exit.js";
@@ -24,16 +24,16 @@ import { closeTls, NO_TLS, type OpenTls, openTls } from "./tls.js";
 export class Start {
   readonly #options: ServeOptions;
   readonly #log: Log;
-  #served: ServedExport | undefined; // until a server has it
+  #served: ServedExport | undefined; // once it is open
   #server: NbdServer | undefined;
-  #hasReturned: (() => void) | undefined; // once it has been left
+  #hasReturned: (() => void) | undefined; // set by leave()
 
   constructor(options: ServeOptions) {
     this.#options = withScript(options);
     this.#log = options.logger === undefined ? processLog : logOf(options.logger);
   }
 
-  /** No call begins after the options' signal has fired. */
+  /** No step begins after the options' signal has fired. */
   async run(): Promise<NbdServer> {
     const tls = tlsFor(this.#options.tls, this.#log);
     try {
@@ -104,7 +104,7 @@ export class Start {
   }
 
   async #end(served: ServedExport): Promise<void> {
-    if (this.#hasReturned !== undefined) return served.end();
+    if (this.#hasReturned !== undefined) return served.end(); // nobody waits
     const { graceMs } = clientLimits(this.#options);
     if (await endInTime(served, pluginEndMs(graceMs, performance.now()), this.#log)) return;
     served.setRef(false);

@@ -27,13 +27,13 @@ export function stopTimes(graceMs: number): StopTimes {
   return { answersMs, cutMs: endMs - closingMs / 2, endMs };
 }
 
-/** What is left to the end of the plugin, of a stop that began then; by performance.now(). */
+/** What a stop that began then, by performance.now(), has left for the end of the plugin. */
 export function pluginEndMs(graceMs: number, begunMs: number): number {
   const leftMs = begunMs + stopTimes(graceMs).endMs - performance.now();
   return Math.ceil(Math.max(leftMs, LEAST_PLUGIN_END_MS));
 }
 
-/** Resolves with false if that takes longer. Keeps the process alive until it does. */
+/** Resolves with false if the work takes longer. Keeps the process alive meanwhile. */
 export async function inTime<T>(work: Promise<T>, ms: number): Promise<T | false> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<false>((resolve) => {

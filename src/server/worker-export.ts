@@ -104,7 +104,7 @@ class PluginThread {
   readonly #log: Log | undefined;
   readonly #onReload: ChainSpec["onReload"];
   readonly #clients = new Map<number, ClientListener>();
-  /** Hears of calls at the end; see Life. */
+  /** Hears of the calls at the end. */
   onEntering: Entering = () => {};
   #step: Step | undefined;
   #hasExited = false;

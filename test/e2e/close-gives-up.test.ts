@@ -16,10 +16,10 @@ const ENTER = joined([u32(3), encodeOption(OPT.EXPORT_NAME)]).toString("hex");
 /** NBD_CMD_READ of 512 bytes, with a cookie of 0. */
 const READ = joined([u32(NBD_REQUEST_MAGIC), Buffer.alloc(20), u32(512)]).toString("hex");
 
-/** Of which requests have left that much to the end of the plugin. */
+/** What requests have left of it for the end of the plugin. */
 const GRACE = /\b(1\.0|0\.\d) s\b/;
 
-/** Of a module whose callbacks may be forEver, and which may do something first. */
+/** A module with these callbacks, which may be `forEver`; `first` runs before it is loaded. */
 const endlessText = (more: string, first = ""): string => `
   const forEver = () => { globalThis.begin?.(); return new Promise(() => {}); };
   ${first}

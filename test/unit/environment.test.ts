@@ -1,5 +1,5 @@
-// Who reads the environment in native/, and why that is safe: a program's JavaScript may set a
-// variable at any time, which is not safe while another thread reads one.
+// Which files in native/ read the environment, and why that is safe: a program's JavaScript may set
+// a variable at any time, which is not safe while another thread reads one.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -17,7 +17,7 @@ const READERS: Readonly<Record<string, string>> = {
   "store/temporary_file.cpp": "when a filter is made",
 };
 
-const READS = /\b(?:secure_)?getenv\b|\benviron\b(?!ment)|conf_parse_env\(/;
+const READS = /\b(?:secure_)?getenv\b|\benviron\b|conf_parse_env\(/;
 
 const code = (text: string): string => text.replace(/\/\/.*$|\/\*[\s\S]*?\*\//gm, "");
 

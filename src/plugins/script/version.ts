@@ -20,7 +20,7 @@ export class Version implements Living {
   readonly #chain: Chain;
   readonly #hold: () => NativeHold | undefined;
   openExports = 0;
-  /** Hears of the calls of its start. */
+  /** Hears of the calls at its start. */
   entering: Entering = () => {};
 
   constructor(script: ScriptPlugin, log: Log, hold: () => NativeHold | undefined) {

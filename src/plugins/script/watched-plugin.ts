@@ -48,9 +48,9 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   #hasChanged = false; // before the start
   #timer: NodeJS.Timeout | undefined;
   #reloading: Promise<void> = Promise.resolve();
-  #reloadCall = ""; // in which it is, if it is not over
+  #reloadCall = ""; // that a reload is in; "" between reloads
   #onReloadCall: Entering = () => {};
-  #isLoading = false; // what may become the current version
+  #isLoading = false; // a version that is not current yet
   #isOver = false;
   #hold: NativeHold | undefined;
 
@@ -166,8 +166,8 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   }
 
   /**
-   * Of the version that is current then; the others have ended with their last clients. A new one
-   * that is still being loaded may never be, and does not keep the current one from its end.
+   * Of the version that is current then; the others have ended with their last clients. The load of
+   * a new one may never return, and so the current one ends first.
    */
   async cleanup(entering: Entering): Promise<void> {
     try {
@@ -195,6 +195,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     await this.#runner?.end();
   }
 
+  /** Resolves when no reload is in progress. */
   async #reloaded(entering: Entering): Promise<void> {
     if (this.#reloadCall !== "") entering(this.#reloadCall);
     this.#onReloadCall = entering;
