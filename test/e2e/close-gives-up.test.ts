@@ -39,7 +39,7 @@ const HELPERS = `
     serve({ plugin: ${JSON.stringify(testPlugin("lifecycle"))}, config: { hang }, filters });
   const forEver = () => new Promise(() => {});
   const endless = (more) => ({ name: "endless", getSize: () => 4096, pread() {}, ...more });
-  const never = { name: "never", getSize: () => 4096, pread() {}, close: () => new Promise(() => {}) };
+  const never = endless({ close: forEver });
   // A client that opens the export, or tries to.
   const enter = async (server, request = "") => {
     const socket = connect(server.endpoint.path).on("error", () => {});
@@ -68,15 +68,6 @@ const HELPERS = `
   };
   const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 `;
-
-/** A module of a plugin whose close never settles, in a folder of its own. */
-function neverModule(): string {
-  const path = join(temporaryDirectory(), "never.mjs");
-  const plugin =
-    "{ name: 'never', getSize: () => 4096, pread() {}, close: () => new Promise(() => {}) }";
-  writeFileSync(path, `export default ${plugin};`);
-  return path;
-}
 
 describe("a program ends after its server has given up", () => {
   test.concurrent.each([
@@ -167,7 +158,7 @@ describe("a program ends after its server has given up", () => {
     ["on worker threads", "{ workers: 2 }"],
     ["watched on worker threads", "{ watch: true, workers: 2 }"],
   ])("a promise of close of a plugin that is %s", async (_, options) => {
-    const plugin = JSON.stringify(neverModule());
+    const plugin = JSON.stringify(endlessModule("close: forEver"));
     const server = `serve({ plugin: ${plugin}, ...${options} }).then(enter)`;
     expect(await program(`${HELPERS} await giveUp(await ${server});`)).toBe("soon\n");
   });
@@ -257,10 +248,11 @@ test.each(["", "void server.close();"])(
 );
 
 test("a command with workers ends after its server has given up", async () => {
-  const server = await startServer([neverModule()], { options: ["--grace=1", "--workers=2"] });
+  const plugin = endlessModule("close: forEver");
+  const server = await startServer([plugin], { options: ["--grace=1", "--workers=2"] });
   await RawClient.open(server.socket);
   server.kill("SIGTERM");
   const { status, stderr } = await server.ended;
-  expect(stderr).toMatch(/never: a close .* did not return within 1 s: giving up\n$/);
+  expect(stderr).toMatch(/endless: a close .* did not return within 1 s: giving up\n$/);
   expect(status).toBe(1);
 });

@@ -22,7 +22,7 @@ const HELPERS = `
   const calls = [];
   const plugin = (more) => ({ name: "never", getSize: () => 4096, pread() {},
     unload: () => void calls.push("unload"), cleanup: () => void calls.push("cleanup"), ...more });
-  // Aborts what has begun, and tells how long the program lives on.
+  // Aborts what has begun, and tells at the end whether that came soon.
   const abort = async (starting) => {
     const rejected = assert.rejects(starting, (error) => error === reason);
     const reason = new Error("enough");
@@ -101,13 +101,12 @@ test("a call that returns later is the last one before the plugin's end", async 
       return new Promise((resolve) => { settle = resolve; });
     };
     const listen = { unix: process.argv[1] + ".sock" };
-    const stages = { load: [], configComplete: [], getReady: [], afterFork: [] };
-    const noting = Object.keys(stages).map((name) => [name, () => void calls.push(name)]);
-    const order = Object.keys(stages);
+    const order = ["load", "configComplete", "getReady", "afterFork"];
+    const noting = Object.fromEntries(order.map((name) => [name, () => void calls.push(name)]));
     for (const [index, name] of order.entries()) {
       const stop = new AbortController();
       calls.length = 0;
-      const options = plugin({ ...Object.fromEntries(noting), [name]: late(name) });
+      const options = plugin({ ...noting, [name]: late(name) });
       const rejected = assert.rejects(serve({ plugin: options, listen, signal: stop.signal }), { name: "AbortError" });
       while (!calls.includes(name)) await sleep(1);
       stop.abort();
