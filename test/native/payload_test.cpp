@@ -117,13 +117,13 @@ TEST_CASE("out-of-band data does not end a payload") {
   for (bool in_pages : {false, true}) {
     Reading reading(Over::tcp);
     reading.charging.takes_pages = in_pages;
-    const auto payload = pattern(100000, 1);
-    REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 100000)));
+    const auto payload = pattern(200000, 1);
+    REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 200000)));
     std::thread client([&] {
       reading.wait_until_read();
-      send_all(reading.sockets.client, payload.data(), 50000);
+      send_all(reading.sockets.client, payload.data(), 100000);
       CHECK(send(reading.sockets.client, "!", 1, MSG_OOB) == 1);
-      send_all(reading.sockets.client, payload.data() + 50000, 50000);
+      send_all(reading.sockets.client, payload.data() + 100000, 100000);
     });
     PendingRequest *write = reading.next();
     client.join();
