@@ -16,11 +16,10 @@ constexpr unsigned TRY_AGAIN_AFTER = 16;
 // which takes as long as a hundred requests; had it slept, it would have been woken at once.
 constexpr base::Duration LONG_LOOK = std::chrono::microseconds(500);
 // Threads of this very process compute now and then, too. But where another program computes,
-// waiting for the core takes much of the time.
-constexpr base::Duration WINDOW = std::chrono::milliseconds(80);
-constexpr base::Duration MUCH = std::chrono::milliseconds(30); // of a window
-// One look counts for this much at most, because a single one may be chance, however long it is.
-constexpr base::Duration MOST_OF_A_LOOK = std::chrono::milliseconds(5);
+// waiting for the core takes most of the time: so much more than all the rest.
+constexpr int64_t MUCH_US = 30'000;
+// What one look counts at most, because a single one may be chance, however long it is.
+constexpr int64_t MOST_OF_A_LOOK_US = 5'000;
 constexpr int64_t REST_MS = 500;
 // Each rest is longer than the last if the other program was still there at its end.
 constexpr int64_t LONGEST_REST_MS = 8000;
@@ -48,15 +47,14 @@ bool SpinLimit::enter(const base::Clock &clock) {
 void SpinLimit::note_look(base::Duration took, base::Time now) {
   if (took < LONG_LOOK)
     return;
-  const int64_t took_us = in_us(std::min(took, MOST_OF_A_LOOK));
-  const int64_t now_us = in_us(now.time_since_epoch());
-  const bool is_in_window =
-      now_us - window_began_us_.load(std::memory_order_relaxed) <= in_us(WINDOW);
-  const int64_t lost_us = took_us + (is_in_window ? lost_us_.load(std::memory_order_relaxed) : 0);
-  if (!is_in_window)
-    window_began_us_.store(now_us - in_us(took), std::memory_order_relaxed);
+  const int64_t began_us = in_us((now - took).time_since_epoch());
+  const int64_t ended_us = in_us(now.time_since_epoch());
+  const int64_t between_us =
+      std::max<int64_t>(began_us - last_ended_us_.exchange(ended_us, std::memory_order_relaxed), 0);
+  const int64_t left_us = lost_us_.load(std::memory_order_relaxed) - between_us;
+  const int64_t lost_us = std::max<int64_t>(left_us, 0) + std::min(in_us(took), MOST_OF_A_LOOK_US);
   lost_us_.store(lost_us, std::memory_order_relaxed);
-  if (lost_us >= in_us(MUCH))
+  if (lost_us >= MUCH_US)
     rest(base::in_ms(now));
 }
 

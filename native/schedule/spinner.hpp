@@ -28,9 +28,9 @@ private:
   // Only a count: it pairs with nothing, nor does the next.
   std::atomic<unsigned> spinning_{0};
   std::atomic<int64_t> rests_until_ms_{0}; // 0: they do not rest
-  // When the first of the latest long looks began, and what they have cost: estimates, which pair
-  // with nothing.
-  std::atomic<int64_t> window_began_us_{INT64_MIN / 2};
+  // When the last long look ended, and what long looks have cost, less the time between them:
+  // estimates, which pair with nothing.
+  std::atomic<int64_t> last_ended_us_{INT64_MIN / 2};
   std::atomic<int64_t> lost_us_{0};
   // Of the last rest: an estimate, too.
   std::atomic<int64_t> rest_ended_ms_{INT64_MIN / 2};

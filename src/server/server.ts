@@ -12,6 +12,7 @@ import type {
 } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode, messageOf } from "../errors.js";
 import { ExportTable } from "../exports/table.js";
+import { notReturned } from "./plugin-end.js";
 import {
   type ClientSession,
   type ClientStream,
@@ -225,7 +226,7 @@ export class Server {
     for (const session of this.#sessions.keys()) session.abort();
     const late = await inTime(drained, endMs - cutMs);
     if (late) return late.unused;
-    this.#log.error(`${this.#unreturned} did not return within ${endMs / 1000} s: giving up`);
+    this.#log.error(`${notReturned(this.#unreturned, endMs)}: giving up`);
     return false;
   }
 

@@ -218,7 +218,7 @@ test("a destructor that waits for a callback does not run", async () => {
     process.exitCode = 3;
     await giveUp(await lifecycle("waiting drained"));`);
   expect({ status, stdout }).toEqual({ status: 3, stdout: "soon\n" });
-  expect(stderr).toMatch(/did not return within 1 s: giving up\n$/);
+  expect(stderr).toMatch(/did not return within 1\.0 s: giving up\n$/);
 });
 
 test("neither does it when the server was on a thread", async () => {
@@ -253,6 +253,6 @@ test("a command with workers ends after its server has given up", async () => {
   await RawClient.open(server.socket);
   server.kill("SIGTERM");
   const { status, stderr } = await server.ended;
-  expect(stderr).toMatch(/endless: a close .* did not return within 1 s: giving up\n$/);
+  expect(stderr).toMatch(/endless: a close .* did not return within 1\.0 s: giving up\n$/);
   expect(status).toBe(1);
 });

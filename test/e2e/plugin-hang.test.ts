@@ -65,8 +65,8 @@ async function end(hang: string, { env = {}, command = STOP } = {}): Promise<Fin
 
 describe.skipIf(sanitizer !== undefined)("a plugin", () => {
   test.concurrent.each([
-    ["close", 1, "a close or another call for 2 clients did not return within 2 s: giving up"],
-    ["drained", 1, "closing what all clients share did not return within 2 s: giving up"],
+    ["close", 1, "a close or another call for 2 clients did not return within 2.0 s: giving up"],
+    ["drained", 1, "closing what all clients share did not return within 2.0 s: giving up"],
     ["cleanup", 128 + TERM, /^cleanup did not return within (2.0|1.\d) s: forcing the exit$/],
     ["unload", 128 + TERM, /^unload did not return within (2.0|1.\d) s: forcing the exit$/],
   ])(

@@ -143,18 +143,20 @@ TEST_CASE("where other work waits for the core, nobody spins for a while") {
 
 TEST_CASE("rests become longer as long as the other work goes on") {
   Spinning spinning;
-  auto rest_after_long_looks = [&] {
+  auto rest_after_long_looks = [&](asyncnbd::base::Duration look) {
     for (int i = 0; i < 6; i++)
-      spinning.look_for(12ms); // the slices of several threads, one after the other
+      spinning.look_for(look);
     int rest_ms = 0;
     for (; !spinning.spin(true); rest_ms++)
       spinning.clock.advance(1ms);
     return rest_ms;
   };
   for (const int rest_ms : {500, 1000, 2000, 4000, 8000, 8000})
-    CHECK(rest_after_long_looks() == rest_ms);
-  spinning.clock.advance(11s); // without a long look
-  CHECK(rest_after_long_looks() == 500);
+    CHECK(rest_after_long_looks(12ms) == rest_ms);
+  for (const auto slices : {15ms, 60ms, 200ms}) { // of several threads, one after the other
+    spinning.clock.advance(11s);                  // without a long look
+    CHECK(rest_after_long_looks(slices) == 500);
+  }
 }
 
 TEST_CASE("a long look now and then is no reason to rest") {

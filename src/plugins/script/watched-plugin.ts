@@ -300,7 +300,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     } finally {
       this.#isLoading = false;
     }
-    if (this.#isOver) return;
+    if (this.#isOver) return fresh.life.end(fresh.entering); // it has come too late
     this.#current = fresh;
     this.#enterReloadCall(`${this.about.name}: open of the new version`);
     const followers = [...this.#followers];
@@ -343,7 +343,6 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
       await version.life.end(entering).catch(this.#logFailure);
       throw error;
     }
-    if (this.#isOver) await version.life.end(entering); // it has come too late
     return version;
   }
 
