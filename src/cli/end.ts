@@ -2,7 +2,7 @@
 // thread.
 
 import { addon, loadedAddon } from "../addon/addon.js";
-import type { Entering } from "../plugins/life.js";
+import type { OnCall } from "../plugins/life.js";
 import { notReturned } from "../server/plugin-end.js";
 import { pluginEndMs, stopTimes } from "../server/stop-times.js";
 
@@ -45,16 +45,16 @@ export class ServerEnd {
   }
 
   /** The plugin's cleanup and unload have what requests have left of the grace. */
-  async guardPlugin(name: string, end: (entering: Entering) => Promise<void>): Promise<void> {
+  async guardPlugin(name: string, end: (onCall: OnCall) => Promise<void>): Promise<void> {
     const ms = pluginEndMs(this.#graceMs, this.#begunMs);
     const endMs = performance.now() + ms;
-    const entering: Entering = (call) => {
+    const onCall: OnCall = (call) => {
       const leftMs = Math.max(Math.ceil(endMs - performance.now()), 0);
       const line = `${notReturned(call, ms)}: forcing the exit`;
       addon().armWatchdog(leftMs, this.#forcedStatus, line);
     };
-    entering(`${name}: cleanup or unload`);
-    await end(entering);
+    onCall(`${name}: cleanup or unload`);
+    await end(onCall);
   }
 }
 

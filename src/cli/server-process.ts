@@ -207,7 +207,7 @@ class ServerProcess {
   async #settleInTime(): Promise<void> {
     let isSettled = false;
     void this.#signals.stopped.then(() => {
-      if (!isSettled) this.#end.guardStart(this.#export.about.name);
+      if (!isSettled) this.#beginEnd().guardStart(this.#export.about.name);
     });
     try {
       await this.#settle();
@@ -243,11 +243,11 @@ class ServerProcess {
     if (isUncaught) command?.kill("SIGTERM");
     const { graceMs } = this.#config;
     const { name } = this.#export.about;
-    const end = this.#end;
+    const end = this.#beginEnd();
     const isOver = await end.guard(() =>
       this.#server.stop(isUncaught ? Math.min(graceMs, UNCAUGHT_GRACE_MS) : undefined),
     );
-    if (isOver) await end.guardPlugin(name, (entering) => this.#export.end(entering));
+    if (isOver) await end.guardPlugin(name, (onCall) => this.#export.end(onCall));
     // A signal has ended the server, not the command, whose status is the process's.
     const status = command === undefined ? 0 : await end.guard(() => command.status);
     if (isOver) return this.#uncaught.haveHappened ? 1 : status;
@@ -257,7 +257,7 @@ class ServerProcess {
   }
 
   /** It begins when it is first asked for. */
-  get #end(): ServerEnd {
+  #beginEnd(): ServerEnd {
     const signal = this.#signals.received;
     const forcedStatus = signal === undefined ? 1 : 128 + constants.signals[signal];
     this.#begunEnd ??= new ServerEnd(forcedStatus, this.#config.graceMs);

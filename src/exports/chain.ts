@@ -8,7 +8,7 @@ import type { CFilter } from "../filters/c-filter.js";
 import { type FilterChoice, openFilters } from "../filters/choice.js";
 import { isBuiltIn, type OpenedFilter } from "../filters/filter.js";
 import type { Client } from "../plugins/export-source.js";
-import { type Entering, type Living, type ParameterValue, valuesIn } from "../plugins/life.js";
+import { type Living, type OnCall, type ParameterValue, valuesIn } from "../plugins/life.js";
 import { modelOf, PARALLEL } from "../plugins/native-chain.js";
 import { openPlugin } from "../plugins/open-plugin.js";
 import type { HandshakeCalls, PluginInstance } from "../plugins/plugin-instance.js";
@@ -171,21 +171,21 @@ export class Chain implements Living {
     this.#hold.setRef(isRef);
   }
 
-  async cleanup(entering: Entering): Promise<void> {
+  async cleanup(onCall: OnCall): Promise<void> {
     for (const library of this.#started) {
-      entering(`${library.about.name}: cleanup`);
+      onCall(`${library.about.name}: cleanup`);
       library.cleanup();
     }
-    entering(`${this.about.name}: cleanup`);
-    await this.#plugin.cleanup(entering);
+    onCall(`${this.about.name}: cleanup`);
+    await this.#plugin.cleanup(onCall);
   }
 
-  async unload(entering: Entering): Promise<void> {
-    entering(`${this.about.name}: unload`);
+  async unload(onCall: OnCall): Promise<void> {
+    onCall(`${this.about.name}: unload`);
     await this.#plugin.unload();
     const unused = this.#libraries.filter((library) => !this.#loaded.includes(library));
     for (const library of [...this.#loaded, ...new Set(unused)]) {
-      entering(`${library.about.name}: unload`);
+      onCall(`${library.about.name}: unload`);
       library.unload();
     }
   }

@@ -3,7 +3,7 @@
 
 import type { NativeTurns, PluginAbout } from "../addon/types.js";
 import type { Client } from "../plugins/export-source.js";
-import { type Entering, Life, type Parameter } from "../plugins/life.js";
+import { Life, type OnCall, type Parameter } from "../plugins/life.js";
 import type { Chain } from "./chain.js";
 import { makeConnectionQueue } from "./connection-queue.js";
 import { ExportClient } from "./export-client.js";
@@ -47,8 +47,8 @@ export class Export {
   }
 
   /** Once it has drained, or where its start has failed. */
-  end(entering?: Entering): Promise<void> {
-    return this.#life.end(entering);
+  end(onCall?: OnCall): Promise<void> {
+    return this.#life.end(onCall);
   }
 
   /** See Chain.setRef. */

@@ -93,11 +93,11 @@ export class CPlugin implements PluginInstance {
   /** Where all filters are native, no request comes to JavaScript. */
   async getReady(filters: readonly Layer[], hold: NativeHold): Promise<void> {
     this.#hold = hold;
-    const hasReturned = leaveCallsIf(() => true);
+    const onReturn = leaveCallsIf(() => true);
     try {
       check(await this.#native.getReady(this.#log.native, hold));
     } finally {
-      hasReturned();
+      onReturn();
     }
     if (filters.every(isNative)) {
       if (filters.length > 0) this.#chain = new NativeChain(filters, this.#log);

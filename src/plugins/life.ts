@@ -16,7 +16,7 @@ export const valuesIn = (value: ParameterValue): readonly SingleValue[] =>
   typeof value === "object" ? value : [value];
 
 /** Hears of each call, as "NAME: CALLBACK", before it begins, because it may never return. */
-export type Entering = (call: string) => void;
+export type OnCall = (call: string) => void;
 
 /** A plugin, and what shares its life in front of it. Failures are exceptions. */
 export interface Living {
@@ -27,9 +27,9 @@ export interface Living {
   getReady(): Awaitable<void>;
   afterFork(): Awaitable<void>;
   /** After the last client, if afterFork has succeeded. */
-  cleanup(entering: Entering): Awaitable<void>;
+  cleanup(onCall: OnCall): Awaitable<void>;
   /** The last call, however far it has come. */
-  unload(entering: Entering): Awaitable<void>;
+  unload(onCall: OnCall): Awaitable<void>;
 }
 
 type Stage = "opened" | "loaded" | "ready" | "started" | "over";
@@ -75,14 +75,14 @@ export class Life {
   }
 
   /** After the last client, or where the start has failed. More than once is once. */
-  async end(entering: Entering = () => {}): Promise<void> {
+  async end(onCall: OnCall = () => {}): Promise<void> {
     const hasStarted = this.#stage === "started";
     if (this.#stage === "over") return;
     this.#stage = "over";
     try {
-      if (hasStarted) await this.#living.cleanup(entering);
+      if (hasStarted) await this.#living.cleanup(onCall);
     } finally {
-      await this.#living.unload(entering);
+      await this.#living.unload(onCall);
     }
   }
 

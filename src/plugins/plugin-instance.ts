@@ -2,7 +2,7 @@
 
 import type { NativeHold, NativeSession, PluginAbout } from "../addon/types.js";
 import type { Client } from "./export-source.js";
-import type { Entering, Living, ParameterValue } from "./life.js";
+import type { Living, OnCall, ParameterValue } from "./life.js";
 import type { Layer } from "./script/layer.js";
 import type { Awaitable } from "./script/requests.js";
 
@@ -33,8 +33,8 @@ export interface PluginInstance extends Omit<Living, "getReady" | "cleanup" | "u
    * threads, until the end.
    */
   getReady(filters: readonly Layer[], hold: NativeHold): Awaitable<void>;
-  /** `entering` hears of the other calls that the end waits for. */
-  cleanup(entering: Entering): Awaitable<void>;
+  /** `onCall` hears of the other calls that the end waits for. */
+  cleanup(onCall: OnCall): Awaitable<void>;
   unload(): Awaitable<void>;
   /** After the last client: closes what filters, and then the plugin, have open for all clients. */
   closeForAll(): Promise<void>;

@@ -26,7 +26,7 @@ export class Start {
   readonly #log: Log;
   #served: ServedExport | undefined; // once it is open
   #server: NbdServer | undefined;
-  #hasReturned: (() => void) | undefined; // set by leave()
+  #onReturn: (() => void) | undefined; // set by leave()
 
   constructor(options: ServeOptions) {
     this.#options = withScript(options);
@@ -43,7 +43,7 @@ export class Start {
       await this.#log.drained(); // lines say what was wrong
       throw error;
     } finally {
-      this.#hasReturned?.();
+      this.#onReturn?.();
     }
   }
 
@@ -55,7 +55,7 @@ export class Start {
     if (this.#server !== undefined) return; // which closes
     keepLibrariesAtExit();
     this.#served?.setRef(false);
-    this.#hasReturned = leaveCallsIf(() => true);
+    this.#onReturn = leaveCallsIf(() => true);
   }
 
   async #start(tls: OpenTls): Promise<NbdServer> {
@@ -104,7 +104,7 @@ export class Start {
   }
 
   async #end(served: ServedExport): Promise<void> {
-    if (this.#hasReturned !== undefined) return served.end(); // nobody waits
+    if (this.#onReturn !== undefined) return served.end(); // nobody waits
     const { graceMs } = clientLimits(this.#options);
     if (await endInTime(served, pluginEndMs(graceMs, performance.now()), this.#log)) return;
     served.setRef(false);

@@ -11,7 +11,7 @@ import type { ConnectionCounts, PluginAbout } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import type { ChainSpec } from "../exports/chain.js";
 import { BUILT_IN } from "../filters/filter.js";
-import type { Entering, Parameter } from "../plugins/life.js";
+import type { OnCall, Parameter } from "../plugins/life.js";
 import type { ServerSettings } from "./server.js";
 import type { ClientSession, ClientStream, OpenedSession, SessionEnd } from "./session.js";
 import { NO_REQUESTS } from "./statistics.js";
@@ -57,7 +57,7 @@ export type FromWorker =
       readonly clientsLeft: number;
     }
   | { readonly kind: "uncaught"; readonly error: Error }
-  | { readonly kind: "entering"; readonly call: string }
+  | { readonly kind: "entered"; readonly call: string }
   | { readonly kind: "log"; readonly level: LogLevel; readonly text: string }
   | { readonly kind: "opened"; readonly client: number; readonly opened: OpenedSession }
   | {
@@ -105,7 +105,7 @@ class PluginThread {
   readonly #onReload: ChainSpec["onReload"];
   readonly #clients = new Map<number, ClientListener>();
   /** Hears of the calls at the end. */
-  onEntering: Entering = () => {};
+  onCall: OnCall = () => {};
   #step: Step | undefined;
   #hasExited = false;
 
@@ -165,8 +165,8 @@ class PluginThread {
       case "uncaught":
         // As if the plugin were on the main thread; the worker goes on, for its clients' sake.
         throw message.error;
-      case "entering":
-        this.onEntering(message.call);
+      case "entered":
+        this.onCall(message.call);
         break;
       case "log":
         this.#log?.[message.level](message.text);
@@ -335,8 +335,8 @@ export class WorkerExport {
     return true;
   }
 
-  async end(entering: Entering = () => {}): Promise<void> {
-    for (const thread of this.#threads) thread.onEntering = entering;
+  async end(onCall: OnCall = () => {}): Promise<void> {
+    for (const thread of this.#threads) thread.onCall = onCall;
     await onAll(this.#threads, "end");
     await terminateAll(this.#threads);
   }

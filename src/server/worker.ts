@@ -65,7 +65,7 @@ const steps: WorkerSteps = {
     return own.parts;
   },
   afterFork: () => own.afterFork(),
-  end: () => own.end((call) => post({ kind: "entering", call })),
+  end: () => own.end((call) => post({ kind: "entered", call })),
 };
 
 function portableError(error: unknown): PortableError {

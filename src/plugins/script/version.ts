@@ -4,7 +4,7 @@
 import type { Log } from "../../addon/log.js";
 import type { NativeHold } from "../../addon/types.js";
 import type { Client } from "../export-source.js";
-import { type Entering, Life, type Living } from "../life.js";
+import { Life, type Living, type OnCall } from "../life.js";
 import { Chain } from "./chain.js";
 import type { OpenExport } from "./layer.js";
 import type { OpenInfo } from "./requests.js";
@@ -21,7 +21,7 @@ export class Version implements Living {
   readonly #hold: () => NativeHold | undefined;
   openExports = 0;
   /** Hears of the calls at its start. */
-  entering: Entering = () => {};
+  onCall: OnCall = () => {};
 
   constructor(script: ScriptPlugin, log: Log, hold: () => NativeHold | undefined) {
     this.script = script;
@@ -31,7 +31,7 @@ export class Version implements Living {
   }
 
   async load(): Promise<void> {
-    this.entering(this.#call("load"));
+    this.onCall(this.#call("load"));
     await this.script.load();
   }
 
@@ -40,7 +40,7 @@ export class Version implements Living {
   }
 
   async configComplete(): Promise<void> {
-    this.entering(this.#call("configComplete"));
+    this.onCall(this.#call("configComplete"));
     await this.script.configComplete();
   }
 
@@ -49,7 +49,7 @@ export class Version implements Living {
   }
 
   async getReady(): Promise<void> {
-    this.entering(this.#call("getReady"));
+    this.onCall(this.#call("getReady"));
     await this.script.readyPlugin();
     await this.#chain.getReady(this.#hold());
   }
@@ -59,12 +59,12 @@ export class Version implements Living {
   }
 
   async afterFork(): Promise<void> {
-    this.entering(this.#call("afterFork"));
+    this.onCall(this.#call("afterFork"));
     await this.script.afterFork();
   }
 
-  async cleanup(entering: Entering): Promise<void> {
-    entering(this.#call("cleanup"));
+  async cleanup(onCall: OnCall): Promise<void> {
+    onCall(this.#call("cleanup"));
     try {
       await this.#chain.cleanup();
     } finally {
@@ -72,8 +72,8 @@ export class Version implements Living {
     }
   }
 
-  async unload(entering: Entering): Promise<void> {
-    entering(this.#call("unload"));
+  async unload(onCall: OnCall): Promise<void> {
+    onCall(this.#call("unload"));
     try {
       await this.#chain.cleanup(); // where there was none
     } finally {

@@ -8,7 +8,7 @@ import type { Log } from "../../addon/log.js";
 import type { ExportEntry, MetaContextEntry, NativeHold } from "../../addon/types.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
-import { type Entering, Life, type Parameter } from "../life.js";
+import { Life, type OnCall, type Parameter } from "../life.js";
 import type { HandshakeCalls, PluginInstance } from "../plugin-instance.js";
 import type { Reload } from "../reload.js";
 import type { ThreadModelName } from "./definition.js";
@@ -49,7 +49,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   #timer: NodeJS.Timeout | undefined;
   #reloading: Promise<void> = Promise.resolve();
   #reloadCall = ""; // that a reload is in; "" between reloads
-  #onReloadCall: Entering = () => {};
+  #onReloadCall: OnCall = () => {};
   #isLoading = false; // a version that is not current yet
   #isOver = false;
   #hold: NativeHold | undefined;
@@ -169,13 +169,13 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
    * Of the version that is current then; the others have ended with their last clients. The load of
    * a new one may never return, and so the current one ends first.
    */
-  async cleanup(entering: Entering): Promise<void> {
+  async cleanup(onCall: OnCall): Promise<void> {
     try {
-      await this.#stopWatching(entering);
+      await this.#stopWatching(onCall);
     } finally {
-      await this.#current.life.end(entering);
+      await this.#current.life.end(onCall);
     }
-    await this.#reloaded(entering);
+    await this.#reloaded(onCall);
   }
 
   async unload(): Promise<void> {
@@ -187,18 +187,18 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   }
 
   /** Once, whichever comes first. */
-  async #stopWatching(entering: Entering): Promise<void> {
+  async #stopWatching(onCall: OnCall): Promise<void> {
     this.#isOver = true;
     this.#watcher.close();
     clearTimeout(this.#timer);
-    if (!this.#isLoading) await this.#reloaded(entering);
+    if (!this.#isLoading) await this.#reloaded(onCall);
     await this.#runner?.end();
   }
 
   /** Resolves when no reload is in progress. */
-  async #reloaded(entering: Entering): Promise<void> {
-    if (this.#reloadCall !== "") entering(this.#reloadCall);
-    this.#onReloadCall = entering;
+  async #reloaded(onCall: OnCall): Promise<void> {
+    if (this.#reloadCall !== "") onCall(this.#reloadCall);
+    this.#onReloadCall = onCall;
     await this.#reloading;
     this.#onReloadCall = () => {};
   }
@@ -300,15 +300,15 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     } finally {
       this.#isLoading = false;
     }
-    if (this.#isOver) return fresh.life.end(fresh.entering); // it has come too late
+    if (this.#isOver) return fresh.life.end(fresh.onCall); // it has come too late
     this.#current = fresh;
     this.#enterReloadCall(`${this.about.name}: open of the new version`);
     const followers = [...this.#followers];
     const followed = await Promise.all(followers.map((follower) => this.#move(follower, fresh)));
     const clientsLeft = followed.filter((moved) => !moved).length;
     // The new version serves already, however the old one ends.
-    const entering: Entering = (call) => this.#enterReloadCall(`${call} of the old version`);
-    if (old.openExports === 0) await old.life.end(entering).catch(this.#logFailure);
+    const onCall: OnCall = (call) => this.#enterReloadCall(`${call} of the old version`);
+    if (old.openExports === 0) await old.life.end(onCall).catch(this.#logFailure);
     const rest =
       clientsLeft === 0
         ? ""
@@ -327,12 +327,12 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   };
 
   async #loadVersion(): Promise<Version> {
-    const entering: Entering = (call) => this.#enterReloadCall(`${call} of the new version`);
-    entering(`${this.about.name}: the import`);
+    const onCall: OnCall = (call) => this.#enterReloadCall(`${call} of the new version`);
+    onCall(`${this.about.name}: the import`);
     this.#modules.renew();
     const script = new ScriptPlugin(await loadScript(this.#path), this.#path, this.#log);
     const version = new Version(script, this.#log, () => this.#hold);
-    version.entering = entering;
+    version.onCall = onCall;
     if (version.script.threadModel !== this.threadModel)
       throw new AsyncnbdError("RESTART_NEEDED", "a change of the thread model needs a restart");
     try {
@@ -340,7 +340,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
       await version.life.getReady(this.#parameters);
       await version.life.afterFork();
     } catch (error) {
-      await version.life.end(entering).catch(this.#logFailure);
+      await version.life.end(onCall).catch(this.#logFailure);
       throw error;
     }
     return version;
