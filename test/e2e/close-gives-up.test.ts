@@ -128,7 +128,7 @@ describe("a program ends after its server has given up", () => {
       await assert.rejects(serve({ plugin: failing, graceMs: 0 }), /mine/);`;
     const { status, stderr } = await runProgram(body);
     expect(status).toBe(0);
-    expect(stderr).toMatch(/endless: unload did not return within 1\.0 s: giving up\n$/);
+    expect(stderr).toMatch(/endless: unload did not return within \d\.\d s: giving up\n$/);
   });
 
   test.concurrent.each([
