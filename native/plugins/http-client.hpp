@@ -179,6 +179,8 @@ bool is_unknown_issuer(const Response &response);
 
 /// The URL for messages: without user, password, query and fragment, which may be secret.
 std::string printable(std::string_view url);
+/// Whether two names of fields or schemes are the same: they have no case.
+bool is_same_name(std::string_view a, std::string_view b);
 
 /// The parts of an http: or https: URL; nullopt for anything else.
 struct Url {

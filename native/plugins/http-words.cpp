@@ -37,6 +37,10 @@ constexpr Phrase PHRASES[] = {
     {504, "Gateway Timeout"},
 };
 
+char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+}
+
 /// A URL object of libcurl.
 class Parts {
 public:
@@ -83,6 +87,11 @@ std::optional<Url> taken_apart(Parts &parts) {
 }
 
 } // namespace
+
+bool is_same_name(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](char x, char y) { return lower(x) == y; });
+}
 
 std::optional<Url> parse_url(const std::string &url) {
   const Library *const found = library();
