@@ -7,6 +7,7 @@
 #include <csignal>
 #include <fcntl.h>
 #include <spawn.h>
+#include <string_view>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,9 +73,12 @@ std::string not_started(int error) {
 } // namespace
 
 ShellEnvironment ShellEnvironment::copied() {
+  // Who starts the server anew may speak for it to the service manager; a script may not.
+  constexpr std::string_view OURS_ALONE = "ASYNCNBD_NOTIFY_SOCKET=";
   ShellEnvironment copy;
   for (char **one = environ; one != nullptr && *one != nullptr; one++)
-    copy.variables_.emplace_back(*one);
+    if (!std::string_view(*one).starts_with(OURS_ALONE))
+      copy.variables_.emplace_back(*one);
   return copy;
 }
 

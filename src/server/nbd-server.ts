@@ -15,7 +15,7 @@ import {
 } from "../config/defaults.js";
 import type { Endpoint } from "../config/listeners/index.js";
 import { uriOf } from "../config/uri.js";
-import { AsyncnbdError } from "../errors.js";
+import { AsyncnbdError, messageOf } from "../errors.js";
 import type { Reload } from "../plugins/reload.js";
 import { describeThrown } from "../plugins/script/errno.js";
 import type { OpenListeners } from "./listen.js";
@@ -64,7 +64,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   readonly #graceMs: number;
   readonly #log: Log;
   readonly #signal: AbortSignal | undefined;
-  readonly #onAbort = (): void => void this.close();
+  readonly #onAbort = (): void => this.#closeUnasked();
   #closed: Promise<boolean> | undefined;
   #hasGivenUp = false;
   readonly #hasClosed = leaveCallsIf(() => this.getStats().inFlight > 0);
@@ -84,7 +84,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     this.endpoint = listeners?.endpoint;
     this.#tls = tls;
     this.uri = listeners && uriOf(listeners.endpoint, "", { ...options.tls, mode: tls.mode });
-    const onShutdownRequested = () => void this.close();
+    const onShutdownRequested = () => this.#closeUnasked();
     const settings = settingsOf(options, tls);
     this.#graceMs = settings.graceMs;
     this.#server = new Server(
@@ -97,6 +97,12 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     this.#server.listen(listeners?.fds ?? []);
     this.#signal = options.signal;
     this.#signal?.addEventListener("abort", this.#onAbort);
+    if (this.#signal?.aborted) this.#onAbort(); // by a logger, just now
+  }
+
+  /** Nobody else may hear of a failure. */
+  #closeUnasked(): void {
+    this.close().catch((error: unknown) => this.#log.error(messageOf(error)));
   }
 
   get #observer(): ServerObserver {

@@ -25,7 +25,9 @@ export class Start {
   readonly #options: ServeOptions;
   readonly #log: Log;
   #served: ServedExport | undefined; // once it is open
+  #listeners: OpenListeners | undefined; // before they are the server's
   #server: NbdServer | undefined;
+  #isServing = false;
   #onReturn: (() => void) | undefined; // set by leave()
 
   constructor(options: ServeOptions) {
@@ -49,10 +51,11 @@ export class Start {
 
   /**
    * Nobody waits for it any more. The call in progress may never return, and does not keep the
-   * process alive; if it does return, the plugin ends.
+   * process alive, or a socket; if it does return, the plugin ends.
    */
   leave(): void {
-    if (this.#server !== undefined) return; // which closes
+    if (this.#isServing) return; // the server closes
+    this.#closeListeners();
     keepLibrariesAtExit();
     this.#served?.setRef(false);
     this.#onReturn = leaveCallsIf(() => true);
@@ -90,17 +93,23 @@ export class Start {
     signal?.throwIfAborted();
     await served.getReady(parametersOf(options), signal);
     signal?.throwIfAborted();
-    const listeners = listenersFor(options.listen ?? "private-unix", this.#log);
+    this.#listeners = listenersFor(options.listen ?? "private-unix", this.#log);
     try {
       await served.afterFork();
       await this.#log.drained(); // before clients can come, whose events the program is to hear
       signal?.throwIfAborted();
-      this.#server = new NbdServer(served, options, tls, listeners, this.#log);
+      this.#isServing = true;
+      this.#server = new NbdServer(served, options, tls, this.#listeners, this.#log);
       return this.#server;
     } catch (error) {
-      if (listeners !== undefined) abandon(listeners);
+      this.#closeListeners();
       throw error;
     }
+  }
+
+  #closeListeners(): void {
+    if (this.#listeners !== undefined) abandon(this.#listeners);
+    this.#listeners = undefined;
   }
 
   async #end(served: ServedExport): Promise<void> {

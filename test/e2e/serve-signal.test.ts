@@ -134,6 +134,45 @@ test("a C plugin's get_ready may fail after that", async () => {
     while (!calls.some((text) => text.includes("127.0.0.1"))) await sleep(10);`);
 });
 
+test("the socket goes at once, and another server may have it", async () => {
+  await program(`${HELPERS}
+    const listen = { unix: process.argv[1] + ".sock" };
+    const starting = serve({ plugin: plugin({ afterFork: never }), listen, signal });
+    await begun;
+    assert.ok(existsSync(listen.unix));
+    const rejected = assert.rejects(starting, { name: "AbortError" });
+    stop.abort();
+    assert.ok(!existsSync(listen.unix));
+    await rejected;
+    const next = await serve({ plugin: plugin(), listen });
+    assert.ok(existsSync(listen.unix));
+    await next.close();`);
+});
+
+test("a logger may abort at the last moment", async () => {
+  await program(`${HELPERS}
+    const listen = { unix: process.argv[1] + ".sock" };
+    const debug = (text) => void (text.includes("chain: ") && stop.abort());
+    const logger = { debug, info() {}, warn() {}, error(text) { calls.push(text); } };
+    const starting = serve({ plugin: plugin(), listen, signal, logger });
+    await assert.rejects(starting, { name: "AbortError" });
+    while (!calls.includes("unload")) await sleep(1);
+    assert.deepEqual(calls, ["cleanup", "unload"]);
+    while (existsSync(listen.unix)) await sleep(1);`);
+});
+
+test("a cleanup that fails after an abort is logged, and the program goes on", async () => {
+  await program(`${HELPERS}
+    const errors = [];
+    const logger = { debug() {}, info() {}, warn() {}, error: (text) => void errors.push(text) };
+    const failing = plugin({ cleanup() { throw new Error("no way"); } });
+    const server = await serve({ plugin: failing, signal, logger });
+    stop.abort();
+    while (errors.length === 0) await sleep(1);
+    assert.match(errors[0], /^never: cleanup: Error: no way/);
+    await assert.rejects(server.close(), /no way/);`);
+});
+
 test("process.exit() does not wait for the call", async () => {
   const { status } = await runProgram(`${HELPERS}
     await abort(serve({ ...await http(), signal }));

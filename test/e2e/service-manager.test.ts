@@ -88,12 +88,15 @@ test("neither --run's command nor what a plugin starts gets the variable", async
   const directory = temporaryDirectory();
   const env = { ...process.env, NOTIFY_SOCKET: join(directory, "nobody") };
   const seen = join(directory, "seen");
+  const seenByFilter = join(directory, "seen-by-filter");
   const { stdout } = await runAsyncnbd(
     [
+      "--filter=log",
       ...[
         "eval",
         `get_size=${clean(`echo "<$NOTIFY_SOCKET>" > ${seen}; echo 512`)}`,
         "pread=exit 1",
+        `logscript=env > ${seenByFilter}`,
       ],
       ...["--run", clean('echo "<$NOTIFY_SOCKET>"; nbdinfo --size $uri')],
     ],
@@ -101,6 +104,9 @@ test("neither --run's command nor what a plugin starts gets the variable", async
   );
   expect(stdout).toBe("<>\n512\n");
   expect(readFileSync(seen, "utf8")).toBe("<>\n");
+  const variables = readFileSync(seenByFilter, "utf8");
+  expect(variables).toContain("PATH=");
+  expect(variables).not.toContain("NOTIFY_SOCKET");
 });
 
 test("a manager that cannot be reached is a warning, and the server serves", async () => {
