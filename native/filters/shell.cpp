@@ -84,6 +84,7 @@ ShellEnvironment ShellEnvironment::copied() {
 
 std::vector<char *> ShellEnvironment::pointers() const {
   std::vector<char *> pointers;
+  pointers.reserve(variables_.size() + 1);
   for (const std::string &variable : variables_)
     pointers.push_back(const_cast<char *>(variable.c_str()));
   pointers.push_back(nullptr);

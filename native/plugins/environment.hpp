@@ -28,9 +28,10 @@ public:
 
   /// The value of the first that is set and not empty, or "".
   template <typename... Names> std::string first_of(Names... names) const {
-    std::string found;
-    ((found = value_of(names), !found.empty()) || ...);
-    return found;
+    for (const std::string_view name : {std::string_view(names)...})
+      if (std::string found = value_of(name); !found.empty())
+        return found;
+    return "";
   }
 
   /// "NAME=VALUE"

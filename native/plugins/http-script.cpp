@@ -79,6 +79,7 @@ private:
   int spawn(const std::string &command, const char *directory, int output,
             const std::vector<std::string> &variables) {
     std::vector<char *> environment;
+    environment.reserve(variables.size() + 1);
     for (const std::string &variable : variables)
       environment.push_back(const_cast<char *>(variable.c_str()));
     environment.push_back(nullptr);
