@@ -75,18 +75,17 @@ function cellTables(summaries) {
   ]);
 }
 
-/** @param {Results} results */
-export function outcome(results) {
-  const summaries = summarise(results);
+/** @param {readonly Summary[]} summaries */
+export function outcome(summaries) {
   const count = (/** @type {Summary["verdict"]} */ wanted) =>
     summaries.filter(({ verdict }) => verdict === wanted).length;
   return `Of ${summaries.length} cells, asyncnbd is certainly ahead in ${count("ahead")} and certainly behind in ${count("behind")}.`;
 }
 
-/** @param {Results} results */
-function verdicts(results) {
-  const behind = summarise(results).filter(({ verdict }) => verdict === "behind");
-  const all = outcome(results);
+/** @param {readonly Summary[]} summaries */
+function verdicts(summaries) {
+  const behind = summaries.filter(({ verdict }) => verdict === "behind");
+  const all = outcome(summaries);
   const list = behind.map(
     (summary) =>
       `- ${summary.cell}, against ${summary.peer}: ${ratio(summary.ratio)} (${interval(summary)})`,
@@ -148,7 +147,7 @@ export function report(results) {
     "# asyncnbd beside other servers, cell by cell",
     "Written by `npm run bench:matrix`; `results.json` has all of it.",
     ...(summaries.length === 0 ? [] : ["![ratios by plugin, transport and load](matrix.svg)"]),
-    ...[verdicts(results), HOW, "Measured in these runs:", runs.join("\n")],
+    ...[verdicts(summaries), HOW, "Measured in these runs:", runs.join("\n")],
     ...["## Cells", ...cellTables(summaries)],
     ...[...fairness(summaries), ...witnesses(summaries), ...gaps(results)],
   ];

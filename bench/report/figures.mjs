@@ -1,6 +1,7 @@
 // The figures that documents have of each benchmark's results: tables and parts of sentences.
 
 import { outcome } from "../matrix/report.mjs";
+import { summarise } from "../matrix/summary.mjs";
 import { DELAY_MS } from "../sections/slow.mjs";
 import { median } from "../support/statistics.mjs";
 import { table } from "./markdown.mjs";
@@ -284,7 +285,7 @@ export const FIGURES = {
   "cell by cell": {
     from: "matrix/results.json",
     write: (/** @type {import("../matrix/summary.mjs").Results} */ results) =>
-      `\n${outcome(results)}\n`,
+      `\n${outcome(summarise(results))}\n`,
   },
   "a slow device": {
     from: "latency.json",
